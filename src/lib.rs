@@ -1,0 +1,10 @@
+//! grantd: keeps OAuth refresh tokens in your own AWS Secrets Manager and hands fresh access tokens to local apps.
+//!
+//! The map of the house, in floor order. Arrows point down only: a room may use the floors below it,
+//! and `tests/architecture.rs` fails when one points up.
+
+// Floor 0: words.
+pub mod secret;
+pub mod time;
+// Floor 1, pure: what happens next to one integration.
+pub mod lifecycle;

@@ -1,0 +1,3 @@
+//! args → run → exit code.
+
+fn main() {}
