@@ -64,7 +64,7 @@ identifiers! {
 pub struct NotAnIdentifier;
 
 /// The three names under which everything about an integration is kept, sealed and looked up.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Identity {
     /// The integration itself.
     pub integration: IntegrationId,

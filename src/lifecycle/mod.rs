@@ -3,15 +3,36 @@
 //! Read `event.rs` and `effect.rs` first (the vocabulary), then `machine.rs` (the behaviour). Nothing in
 //! this room reads a clock, makes a random number or touches the world: time and seeds are arguments.
 
+mod access;
 mod answer;
+mod consent;
+mod effect;
+mod event;
 mod identity;
 mod record;
+mod refusal;
+mod sealed;
+mod state;
 mod terms;
+mod view;
 
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use access::{
+    Allow, Binding, Bindings, Caller, Grant, NOBODY, Standing as ReadStanding, Who, binding_missing,
+    judge_read,
+};
 pub use answer::{Answer, Spent, WireFault};
+pub use consent::{Bearer, Beginning, Begun, Callback, Consents, Invitation, Returned};
+pub use effect::{ConsentEnd, Effect, Effects, Entry, Lease, Op, SlotFate};
+pub use event::{
+    Asker, Completion, Event, Exchange, Frozen, Loaded, Revocation, SpoolFault, StoreFault, Trial,
+};
 pub use identity::{Identity, IntegrationId, NotAnIdentifier, OrganizationId, ProviderId};
 pub use record::{Account, NotARecord, Record, RecordStatus};
+pub use refusal::{Code, Refusal};
+pub use sealed::{Found, Intent, Mark, Purpose, Sealed, Slot, Standing};
+pub use state::{FlowKeys, Random, cookie_suffix};
 pub use terms::{Dialect, ExpectedAccount, IdTokenRules, Outage, Rotation, Terms};
+pub use view::{Action, Status, View};

@@ -1,0 +1,220 @@
+//! What the spool keeps for one integration: intents, raw answers with their context, and marks.
+//!
+//! A sealed answer carries all that is needed to rebuild the record it leads to, byte for byte, without
+//! the store. The encodings here are what gets encrypted; encryption itself is the spool's.
+
+use super::{Account, Answer};
+use crate::secret::{Nonce, RefreshToken, SecretBytes};
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a spend is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// An authorization code becomes the first tokens of a grant (RFC 6749 §4.1.3).
+    Exchange,
+    /// A refresh token becomes the next tokens (RFC 6749 §6).
+    Refresh,
+}
+
+/// "A spend is about to be sent": synced before the first byte of the request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// What will be spent.
+    pub purpose: Purpose,
+    /// The generation that is being spent; 0 before the first.
+    pub generation: u64,
+    /// Counts the presentations of the same refresh token, from 1.
+    pub attempt: u32,
+    /// When the intent was made.
+    pub at: Timestamp,
+}
+
+/// A token endpoint's raw answer, with what is needed to make a record of it.
+#[derive(Debug)]
+pub struct Sealed {
+    /// What was spent.
+    pub purpose: Purpose,
+    /// The generation that a record made of this answer has.
+    pub generation: u64,
+    /// The account known so far; an exchange learns it later, from the trial.
+    pub account: Account,
+    /// The scope known so far, kept when the answer names none (RFC 6749 §5.1).
+    pub scope: Option<String>,
+    /// The refresh token that was presented, kept when the answer brings none.
+    pub presented: Option<RefreshToken>,
+    /// When the presented refresh token ends, where the provider said so.
+    pub presented_expires_at: Option<Timestamp>,
+    /// The `nonce` that an `id_token` in the answer must carry.
+    pub nonce: Option<Nonce>,
+    /// The answer as it came.
+    pub answer: Arc<Answer>,
+}
+
+/// The small durable note beside the slots: the newest generation ever seen, and how the grant stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Mark {
+    /// The high-water mark: no lower generation is ever spent.
+    pub generation: u64,
+    /// How the grant stands.
+    pub standing: Standing,
+}
+
+/// What must survive a restart even while the store is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Nothing special.
+    #[default]
+    Normal,
+    /// The refresh token of the marked generation was refused; it is not presented again.
+    NeedsReauth,
+    /// Revoked, and the revocation is not finished: upstream or the store may not know yet.
+    Revoking,
+    /// Revoked, and the cleared record is stored.
+    Revoked,
+}
+
+/// What a restart finds in the spool for one integration.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The mark; the default if there is none.
+    pub mark: Mark,
+    /// What the integration's slot holds, if it has one.
+    pub slot: Slot,
+}
+
+/// What a slot holds.
+#[derive(Debug, Default)]
+pub enum Slot {
+    /// Nothing.
+    #[default]
+    Free,
+    /// An intent without an outcome: the spend is in doubt.
+    Intended(Intent),
+    /// An answer that was received and sealed, and perhaps not stored yet.
+    Answered(Arc<Sealed>),
+}
+
+impl Sealed {
+    /// The plain bytes that the spool encrypts: a JSON head, its length before it, the raw body behind it.
+    #[must_use]
+    pub fn to_bytes(&self) -> SecretBytes {
+        let head = Head {
+            purpose: self.purpose,
+            generation: self.generation,
+            account: self.account.clone(),
+            scope: self.scope.clone(),
+            presented: self.presented.as_ref().map(|token| token.expose_secret().into()),
+            presented_expires_at: self.presented_expires_at,
+            nonce: self.nonce.as_ref().map(|nonce| nonce.expose_secret().into()),
+            status: self.answer.status,
+            form_encoded: self.answer.form_encoded,
+            retry_after_seconds: self.answer.retry_after.map(|wait| wait.as_secs()),
+            whole: self.answer.whole,
+            received_at: self.answer.received_at,
+        };
+        let head = zeroize::Zeroizing::new(serde_json::to_vec(&head).unwrap_or_default());
+        let body = self.answer.body.expose_secret();
+        let mut bytes = Vec::with_capacity(4 + head.len() + body.len());
+        bytes.extend_from_slice(&u32::try_from(head.len()).unwrap_or(u32::MAX).to_be_bytes());
+        bytes.extend_from_slice(&head);
+        bytes.extend_from_slice(body);
+        SecretBytes::new(bytes)
+    }
+
+    /// Reads what [`Sealed::to_bytes`] made. `None` for anything else.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (length, rest) = bytes.split_first_chunk::<4>()?;
+        let (head, body) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+        let mut head: Head = serde_json::from_slice(head).ok()?;
+        Some(Self {
+            purpose: head.purpose,
+            generation: head.generation,
+            account: std::mem::take(&mut head.account),
+            scope: head.scope.take(),
+            presented: head.presented.take().map(RefreshToken::new),
+            presented_expires_at: head.presented_expires_at,
+            nonce: head.nonce.take().map(Nonce::new),
+            answer: Arc::new(Answer {
+                status: head.status,
+                form_encoded: head.form_encoded,
+                retry_after: head.retry_after_seconds.map(Duration::from_secs),
+                whole: head.whole,
+                body: SecretBytes::new(body.to_vec()),
+                received_at: head.received_at,
+            }),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    purpose: Purpose,
+    generation: u64,
+    account: Account,
+    scope: Option<String>,
+    presented: Option<String>,
+    presented_expires_at: Option<Timestamp>,
+    nonce: Option<String>,
+    status: u16,
+    form_encoded: bool,
+    retry_after_seconds: Option<u64>,
+    whole: bool,
+    received_at: Timestamp,
+}
+
+/// The copies that serde makes of secrets end here.
+impl Drop for Head {
+    fn drop(&mut self) {
+        use zeroize::Zeroize as _;
+        self.presented.zeroize();
+        self.nonce.zeroize();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Purpose, Sealed};
+    use crate::lifecycle::{Account, Answer};
+    use crate::secret::{RefreshToken, SecretBytes};
+    use crate::time::Timestamp;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    #[test]
+    fn sealed_answer_round_trips() {
+        let sealed = Sealed {
+            purpose: Purpose::Refresh,
+            generation: 4,
+            account: Account { id: Some("7".into()), ..Account::default() },
+            scope: Some("repo".into()),
+            presented: Some(RefreshToken::new("r3")),
+            presented_expires_at: Some(Timestamp::from_seconds(9)),
+            nonce: None,
+            answer: Arc::new(Answer {
+                status: 200,
+                form_encoded: true,
+                retry_after: Some(Duration::from_secs(3)),
+                whole: false,
+                body: SecretBytes::new(b"access_token=a4&".to_vec()),
+                received_at: Timestamp::from_millis(12_345),
+            }),
+        };
+        let read = Sealed::from_bytes(sealed.to_bytes().expose_secret()).unwrap();
+        assert_eq!(read.to_bytes().expose_secret(), sealed.to_bytes().expose_secret());
+        assert_eq!(read.presented.unwrap().expose_secret(), "r3");
+        assert_eq!(read.answer.body.expose_secret(), b"access_token=a4&");
+    }
+
+    #[test]
+    fn anything_else_is_none() {
+        for bytes in [&b""[..], b"\0\0", b"\xff\xff\xff\xff{}", b"\0\0\0\x02{}"] {
+            assert!(Sealed::from_bytes(bytes).is_none());
+        }
+    }
+}
