@@ -8,3 +8,5 @@ pub mod secret;
 pub mod time;
 // Floor 1, pure: what happens next to one integration.
 pub mod lifecycle;
+// Floor 2: the loop that drives it, and what it is told.
+pub mod engine;

@@ -1,6 +1,6 @@
 //! What the tests of several files share: short ways to say who and when.
 
-use super::{Identity, IntegrationId, OrganizationId, ProviderId};
+use super::{Account, Action, Identity, IntegrationId, OrganizationId, ProviderId, Status, View};
 
 /// The identity of integration `name` of organization `acme`, at the provider of the same name.
 pub(crate) fn identity(name: &str) -> Identity {
@@ -8,5 +8,29 @@ pub(crate) fn identity(name: &str) -> Identity {
         integration: IntegrationId::parse(name).unwrap(),
         organization: OrganizationId::parse("acme").unwrap(),
         provider: ProviderId::parse(name).unwrap(),
+    }
+}
+
+/// The view of integration `name` that was never connected.
+pub(crate) fn pending_view(name: &str) -> View {
+    View {
+        identity: identity(name),
+        connected: false,
+        status: Status::Pending,
+        message: "never connected".into(),
+        actions: vec![Action::Connect],
+        token_valid: false,
+        token_expired: false,
+        expires_at: None,
+        refresh_token_expires_at: None,
+        last_refreshed: None,
+        last_validated: None,
+        last_error: None,
+        detected_at: None,
+        account: Account::default(),
+        scopes: Vec::new(),
+        generation: 0,
+        stored: false,
+        unstored_since: None,
     }
 }

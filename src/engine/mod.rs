@@ -1,0 +1,17 @@
+//! Floor 2, the only loop: owns every integration, hands their effects to the ports, wakes at their deadlines.
+//!
+//! Effects run as tracked tasks and are never cancelled. Time and randomness come from ports. Nothing here
+//! knows what a provider or a store is; raw answers pass through unread.
+
+mod board;
+mod handle;
+mod plan;
+mod ports;
+
+pub use board::{Board, Cell, Posting, Served};
+pub use handle::{Ended, Going, Handle, Landed, Landing, Reload, Start, Started};
+pub use plan::{Plan, Planned};
+pub use ports::{AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Pending, Performer};
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,58 @@
+//! What the engine asks of the world. `daemon` plugs the edges in; tests plug in doubles.
+
+use crate::lifecycle::{Beginning, Completion, Effect, Entry, Identity, Random, Refusal};
+use crate::secret::StateToken;
+use crate::time::Timestamp;
+use std::pin::Pin;
+
+/// A future that a port hands to the engine.
+pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Carries effects out. Each one is run to its end: dropping it half-way could lose a token for good.
+pub trait Performer: Send + Sync {
+    /// Carries out one effect that ends in a completion. Bounded in time, every one of them.
+    fn perform(&self, identity: &Identity, effect: Effect) -> Pending<Completion>;
+
+    /// Leaves a line in the audit trail. Must not block.
+    fn audit(&self, identity: &Identity, entry: &Entry);
+}
+
+/// Makes the URL of an authorization request.
+pub trait Authorizer: Send + Sync {
+    /// Builds the request for `state`; may have to discover the provider's endpoints first.
+    fn authorize(&self, request: AuthorizationRequest) -> Pending<Result<Authorized, Refusal>>;
+}
+
+/// What an authorization request is made of.
+#[derive(Debug)]
+pub struct AuthorizationRequest {
+    /// Whose consent is asked.
+    pub identity: Identity,
+    /// The scopes to ask for.
+    pub scopes: Vec<String>,
+    /// The state of the request.
+    pub state: StateToken,
+    /// When the flow ends.
+    pub expires_at: Timestamp,
+}
+
+/// A request that is ready to be followed.
+#[derive(Debug)]
+pub struct Authorized {
+    /// Where to send the browser. Carries the state: not for logs.
+    pub url: String,
+    /// What the flow freezes.
+    pub beginning: Beginning,
+}
+
+/// Tells the time.
+pub trait Clock: Send + Sync {
+    /// The wall clock, now.
+    fn now(&self) -> Timestamp;
+}
+
+/// Makes random bytes.
+pub trait Entropy: Send + Sync {
+    /// Twenty-four bytes that nobody can guess.
+    fn random(&self) -> Random;
+}

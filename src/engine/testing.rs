@@ -1,0 +1,91 @@
+//! A stage for the tests of the edges: a handle and a board whose engine is played by an actor.
+
+use super::handle::{Ask, Ended, Going, Handle, Landing, Reload, Start, Started};
+use super::{Board, Cell, Served};
+use crate::lifecycle::{Binding, Callback, Code, IntegrationId, Invitation, Lease, Refusal, View};
+use crate::secret::Ticket;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Plays the engine. What is not overridden is refused with `integration_not_found`.
+pub(crate) trait Actor: Send + 'static {
+    fn start(&mut self, _start: Start) -> Result<Started, Refusal> {
+        Err(unknown())
+    }
+    fn invitation(&mut self, _ticket: Ticket) -> Result<Invitation, Refusal> {
+        Err(unknown())
+    }
+    fn confirm(&mut self, _ticket: Ticket) -> Result<Going, Refusal> {
+        Err(unknown())
+    }
+    fn callback(&mut self, _callback: Callback) -> Result<Landing, Refusal> {
+        Err(unknown())
+    }
+    fn refresh(&mut self, _integration: IntegrationId) -> Result<View, Refusal> {
+        Err(unknown())
+    }
+    fn revoke(&mut self, _integration: IntegrationId) -> Result<Ended, Refusal> {
+        Err(unknown())
+    }
+    fn nudge(&mut self, _integration: IntegrationId) {}
+}
+
+/// A handle whose engine is an actor, and the board it reads from.
+pub(crate) struct Stage {
+    pub(crate) handle: Handle,
+    pub(crate) reloads: mpsc::Receiver<Reload>,
+}
+
+impl Stage {
+    /// Must be called within a runtime.
+    pub(crate) fn new(bindings: Vec<Binding>, views: Vec<View>, mut actor: impl Actor) -> Self {
+        let board = Arc::new(Board::new(bindings));
+        let cells: BTreeMap<_, _> = views
+            .into_iter()
+            .map(|view| (view.identity.integration.clone(), Arc::new(Cell::new(view))))
+            .collect();
+        board.replace(cells);
+        let (asks, mut inbox) = mpsc::channel(64);
+        let (reload, reloads) = mpsc::channel(1);
+        let handle = Handle::new(asks, reload, board);
+        #[expect(clippy::disallowed_methods, reason = "a test's actor ends with its runtime")]
+        tokio::spawn(async move {
+            while let Some(ask) = inbox.recv().await {
+                answer(&mut actor, ask);
+            }
+        });
+        Self { handle, reloads }
+    }
+
+    /// Posts a new view and lease for one integration.
+    pub(crate) fn post(&self, view: View, lease: Option<&Lease>) {
+        let cell = self.handle.board().cell(view.identity.integration.as_str()).unwrap();
+        cell.post(view, lease.map(|lease| Arc::new(Served::of(lease))));
+    }
+
+    /// Puts other bindings in force.
+    pub(crate) fn bind(&self, bindings: Vec<Binding>) {
+        self.handle.board().bind(bindings);
+    }
+}
+
+fn answer(actor: &mut impl Actor, ask: Ask) {
+    let _reader_may_be_gone = match ask {
+        Ask::Start(start, reply) => reply.send(actor.start(start)).is_ok(),
+        Ask::Peek(ticket, reply) => reply.send(actor.invitation(ticket)).is_ok(),
+        Ask::Confirm(ticket, reply) => reply.send(actor.confirm(ticket)).is_ok(),
+        Ask::Callback(callback, reply) => reply.send(actor.callback(*callback)).is_ok(),
+        Ask::Refresh(integration, reply) => reply.send(actor.refresh(integration)).is_ok(),
+        Ask::Revoke(integration, reply) => reply.send(actor.revoke(integration)).is_ok(),
+        Ask::Nudge(integration) | Ask::Due(integration) => {
+            actor.nudge(integration);
+            true
+        }
+        Ask::Replan(_, done) | Ask::Turn(done) => done.send(()).is_ok(),
+    };
+}
+
+fn unknown() -> Refusal {
+    Refusal::new(Code::IntegrationNotFound, "no such integration")
+}
