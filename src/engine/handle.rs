@@ -4,10 +4,11 @@
 
 use super::board::Board;
 use crate::lifecycle::{
-    Account, Callback, Code, Identity, IntegrationId, Invitation, Refusal, Revocation, View,
+    Account, Callback, Code, Found, Identity, IntegrationId, Invitation, Refusal, Revocation, View,
 };
 use crate::secret::{StateToken, Ticket};
 use crate::time::Timestamp;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -116,7 +117,7 @@ pub(super) enum Ask {
     Revoke(IntegrationId, Reply<Ended>),
     Nudge(IntegrationId),
     Due(IntegrationId),
-    Replan(Box<super::Plan>, oneshot::Sender<()>),
+    Replan(Box<super::Plan>, BTreeMap<IntegrationId, Found>, oneshot::Sender<()>),
     Turn(oneshot::Sender<()>),
 }
 
@@ -209,10 +210,10 @@ impl Handle {
         answer.await.unwrap_or_else(|_gone| Err(STOPPING.into()))
     }
 
-    /// Puts a new plan in force: integrations that stay keep their lives.
-    pub async fn replan(&self, plan: super::Plan) {
+    /// Puts a new plan in force: integrations that stay keep their lives; `found` is what the spool holds for new ones.
+    pub async fn replan(&self, plan: super::Plan, found: BTreeMap<IntegrationId, Found>) {
         let (reply, done) = oneshot::channel();
-        if self.asks.send(Ask::Replan(Box::new(plan), reply)).await.is_ok() {
+        if self.asks.send(Ask::Replan(Box::new(plan), found, reply)).await.is_ok() {
             let _stopping = done.await;
         }
     }

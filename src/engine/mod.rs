@@ -5,13 +5,16 @@
 
 mod board;
 mod handle;
+mod live;
 mod plan;
 mod ports;
+mod run;
 
 pub use board::{Board, Cell, Posting, Served};
 pub use handle::{Ended, Going, Handle, Landed, Landing, Reload, Start, Started};
 pub use plan::{Plan, Planned};
 pub use ports::{AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Pending, Performer};
+pub use run::{Engine, Ports};
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -82,7 +82,7 @@ fn answer(actor: &mut impl Actor, ask: Ask) {
             actor.nudge(integration);
             true
         }
-        Ask::Replan(_, done) | Ask::Turn(done) => done.send(()).is_ok(),
+        Ask::Replan(_, _, done) | Ask::Turn(done) => done.send(()).is_ok(),
     };
 }
 

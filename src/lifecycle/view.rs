@@ -7,6 +7,7 @@ use serde::Serialize;
 /// How an integration is, at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_excessive_bools, reason = "the members are the contract's")]
 pub struct View {
     /// The three names, flattened.
     #[serde(flatten)]

@@ -1,0 +1,104 @@
+//! One integration in the engine's hands: its machine, its cell on the board, and who waits for what.
+
+use super::board::{Cell, Served};
+use super::handle::{Ended, Reply};
+use super::plan::Planned;
+use super::run::{UNKNOWN_UPSTREAM, answer, landing};
+use crate::lifecycle::{
+    Code, Completion, ConsentEnd, Effect, Identity, Integration, Refusal, Revocation, Spent, SpoolFault,
+    StoreFault, Trial, View, WireFault,
+};
+use crate::time::Timestamp;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// One integration, alive.
+pub(super) struct Live {
+    pub(super) identity: Identity,
+    pub(super) machine: Integration,
+    pub(super) cell: Arc<Cell>,
+    pub(super) served: Option<Arc<Served>>,
+    pub(super) deadline: Option<Timestamp>,
+    /// No longer configured: finishes what is in flight and goes.
+    pub(super) leaving: bool,
+    pub(super) consents: VecDeque<Waiter>,
+    pub(super) refreshes: Vec<(u64, Reply<View>)>,
+    pub(super) endings: Vec<Reply<Ended>>,
+}
+
+/// A page that waits for the end of its consent. Consents of one integration end in the order in which they came.
+pub(super) struct Waiter {
+    pub(super) identity: Identity,
+    pub(super) provider_name: String,
+    pub(super) then: Option<String>,
+    pub(super) reply: Reply<super::Landing>,
+}
+
+impl Live {
+    pub(super) fn new(planned: &Planned, now: Timestamp) -> Self {
+        let machine = Integration::new(planned.identity.clone(), planned.terms.clone());
+        Self {
+            identity: planned.identity.clone(),
+            cell: Arc::new(Cell::new(machine.view(now))),
+            machine,
+            served: None,
+            deadline: None,
+            leaving: false,
+            consents: VecDeque::new(),
+            refreshes: Vec::new(),
+            endings: Vec::new(),
+        }
+    }
+
+    pub(super) fn tell(&mut self, end: ConsentEnd) {
+        if let Some(waiter) = self.consents.pop_front() {
+            let landed = landing(&waiter, end);
+            answer(waiter.reply, landed);
+        }
+    }
+
+    /// Answers those whose wait is over.
+    pub(super) fn settle(&mut self, now: Timestamp) {
+        if self.machine.is_busy() {
+            return;
+        }
+        if self.refreshes.is_empty() && self.endings.is_empty() {
+            return;
+        }
+        let view = self.machine.view(now);
+        for (before, reply) in self.refreshes.drain(..) {
+            let fresh = self.machine.refreshes() > before;
+            answer(reply, if fresh { Ok(view.clone()) } else { Err(not_refreshed(&view)) });
+        }
+        for reply in self.endings.drain(..) {
+            let upstream = self.machine.upstream().unwrap_or(UNKNOWN_UPSTREAM);
+            answer(reply, Ok(Ended { view: view.clone(), upstream }));
+        }
+    }
+}
+
+fn not_refreshed(view: &View) -> Refusal {
+    Refusal::new(Code::TokenUnavailable, view.message.clone()).with_actions(&view.actions)
+}
+
+/// What is assumed when an edge breaks off: the least that is safe.
+pub(super) fn failure_of(effect: &Effect) -> Completion {
+    match effect {
+        Effect::Claim { .. } => Completion::ClaimRefused,
+        Effect::Intend { .. } => Completion::IntentFailed(SpoolFault::Broken),
+        Effect::Exchange { .. } | Effect::Refresh { .. } => {
+            Completion::Answered(Spent::Lost(WireFault::Reset))
+        }
+        Effect::Seal { .. } => Completion::SealFailed(SpoolFault::Broken),
+        Effect::Try { .. } => Completion::Tried(Trial::Silent),
+        Effect::Store { .. } | Effect::Clear { .. } => Completion::StoreFailed(StoreFault::Other),
+        Effect::Load { .. } => Completion::LoadFailed(StoreFault::Other),
+        Effect::RevokeUpstream { .. } => Completion::UpstreamRevoked(Revocation::Silent),
+        Effect::Mark { .. }
+        | Effect::Release { .. }
+        | Effect::Publish(_)
+        | Effect::Withdraw
+        | Effect::Audit(_)
+        | Effect::Tell(_) => Completion::MarkFailed(SpoolFault::Broken),
+    }
+}

@@ -1,0 +1,451 @@
+//! The loop: one task that owns every integration and turns once for each thing that happens.
+//!
+//! Nothing in a turn waits: effects become tasks, and their ends come back as events. The deadline of each integration
+//! stands in one ordered set; sleeps are capped, and the wall clock is looked at again after each.
+
+use super::Plan;
+use super::board::{Board, Cell, Served};
+use super::handle::{Ask, Ended, Going, Handle, Landed, Landing, Reload, Reply, Start, Started};
+use super::live::{Live, Waiter, failure_of};
+use super::ports::{AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Performer};
+use crate::lifecycle::{
+    Action, Asker, Callback, Code, Completion, ConsentEnd, Consents, Effect, Event, Found, Identity,
+    IntegrationId, Invitation, Op, Refusal, Revocation, Status,
+};
+use crate::secret::{StateToken, Ticket};
+use crate::time::Timestamp;
+use base64::Engine as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// What the engine needs from the world.
+pub struct Ports {
+    /// Carries effects out.
+    pub performer: Arc<dyn Performer>,
+    /// Makes authorization requests.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Makes random bytes.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// The owner of every integration.
+pub struct Engine {
+    ports: Ports,
+    plan: Plan,
+    lives: BTreeMap<IntegrationId, Live>,
+    deadlines: BTreeSet<(Timestamp, IntegrationId)>,
+    consents: Consents,
+    board: Arc<Board>,
+    inbox: mpsc::Receiver<Ask>,
+    tasks: JoinSet<End>,
+    running: BTreeMap<tokio::task::Id, (IntegrationId, Op, Completion)>,
+}
+
+/// How a task ended.
+enum End {
+    Effect(IntegrationId, Op, Completion),
+    Released,
+    Authorized(Box<Asked>, Result<Authorized, Refusal>),
+}
+
+struct Asked {
+    ticket: Ticket,
+    invitation: Invitation,
+    state: StateToken,
+    reply: Reply<Going>,
+}
+
+impl Engine {
+    /// An engine, a handle to it, and the reloads that handles ask for (for `daemon`). Call within a runtime.
+    #[must_use]
+    pub fn new(plan: Plan, ports: Ports, consents: Consents) -> (Self, Handle, mpsc::Receiver<Reload>) {
+        let (asks, inbox) = mpsc::channel(1024);
+        let (reload, reloads) = mpsc::channel(4);
+        let board = Arc::new(Board::new(plan.bindings.clone()));
+        let handle = Handle::new(asks, reload, Arc::clone(&board));
+        let engine = Self {
+            ports,
+            plan: Plan { integrations: BTreeMap::new(), ..plan },
+            lives: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            consents,
+            board,
+            inbox,
+            tasks: JoinSet::new(),
+            running: BTreeMap::new(),
+        };
+        (engine, handle, reloads)
+    }
+
+    /// Brings the integrations of a plan to life from what the spool holds. The first thing an engine does.
+    pub fn restore(&mut self, plan: Plan, found: BTreeMap<IntegrationId, Found>) {
+        self.replan(plan, found);
+    }
+
+    /// Turns until `stop`, then finishes what is in flight and returns. Nothing that was begun is cancelled.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut stopping = false;
+        while !stopping || !self.tasks.is_empty() {
+            let hop = self.next_hop();
+            tokio::select! {
+                () = stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    self.inbox.close();
+                }
+                Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => self.ended(ended),
+                ask = self.inbox.recv(), if !stopping => match ask {
+                    Some(ask) => self.asked(ask),
+                    None => stopping = true,
+                },
+                () = pause(hop), if !stopping => self.fire(),
+            }
+        }
+        tracing::debug!("the engine has stopped");
+    }
+
+    fn next_hop(&self) -> Duration {
+        let now = self.ports.clock.now();
+        let until = self.deadlines.first().map_or(HOP, |(at, _)| at.since(now));
+        until.min(HOP)
+    }
+
+    fn fire(&mut self) {
+        let now = self.ports.clock.now();
+        self.consents.sweep(now);
+        while let Some((at, id)) = self.deadlines.first().cloned() {
+            if at > now {
+                break;
+            }
+            self.feed(&id, Event::DeadlineReached);
+            let still_due =
+                self.lives.get(&id).and_then(|live| live.deadline).is_some_and(|next| next <= now);
+            if still_due {
+                // A deadline that nothing came of must not turn the loop into a spin.
+                self.set_deadline(&id, Some(now.plus(Duration::from_millis(100))));
+            }
+        }
+    }
+
+    fn asked(&mut self, ask: Ask) {
+        match ask {
+            Ask::Start(start, reply) => answer(reply, self.start(&start)),
+            Ask::Peek(ticket, reply) => {
+                answer(reply, self.consents.peek(&ticket, self.ports.clock.now()).cloned());
+            }
+            Ask::Confirm(ticket, reply) => self.confirm(ticket, reply),
+            Ask::Callback(callback, reply) => self.callback(*callback, reply),
+            Ask::Refresh(id, reply) => self.refresh(&id, reply),
+            Ask::Revoke(id, reply) => self.revoke(&id, reply),
+            Ask::Nudge(id) => self.feed(&id, Event::RotationAsked { by: Asker::App }),
+            Ask::Due(id) => self.feed(&id, Event::RotationAsked { by: Asker::Schedule }),
+            Ask::Replan(plan, found, done) => {
+                self.replan(*plan, found);
+                let _gone = done.send(());
+            }
+            Ask::Turn(done) => {
+                let _gone = done.send(());
+            }
+        }
+    }
+
+    fn start(&mut self, start: &Start) -> Result<Started, Refusal> {
+        let now = self.ports.clock.now();
+        let planned = self.plan.find(start)?;
+        if let Some(then) = &start.then {
+            self.plan.check_redirect(then)?;
+        }
+        if self.consents.len() >= MOST_CONSENTS {
+            return Err(Refusal::new(Code::RateLimited, "too many authorizations are under way")
+                .with_retry_after(Duration::from_secs(60)));
+        }
+        let expires_at = now.plus(Consents::LINK_LIFE);
+        let scopes = if start.scopes.is_empty() { &planned.terms.scopes } else { &start.scopes };
+        let invitation = Invitation {
+            identity: planned.identity.clone(),
+            provider_name: planned.provider_name.clone(),
+            scopes: scopes.clone(),
+            kept_in: planned.kept_in.clone(),
+            then: start.then.clone(),
+            expires_at,
+        };
+        let text = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(self.ports.entropy.random());
+        let ticket = Ticket::new(text);
+        let state = self.consents.invite(invitation, &ticket, &self.ports.entropy.random());
+        Ok(Started { ticket, state, expires_at })
+    }
+
+    fn confirm(&mut self, ticket: Ticket, reply: Reply<Going>) {
+        let now = self.ports.clock.now();
+        match self.consents.take(&ticket, now) {
+            Err(refusal) => answer(reply, Err(refusal)),
+            Ok((invitation, state)) => {
+                let request = AuthorizationRequest {
+                    identity: invitation.identity.clone(),
+                    scopes: invitation.scopes.clone(),
+                    state: state.duplicate(),
+                    expires_at: now.plus(self.plan.state_expiry),
+                };
+                let pending = self.ports.authorizer.authorize(request);
+                let asked = Box::new(Asked { ticket, invitation, state, reply });
+                let _task = self.tasks.spawn(async move { End::Authorized(asked, pending.await) });
+            }
+        }
+    }
+
+    fn authorized(&mut self, asked: Asked, result: Result<Authorized, Refusal>) {
+        let Asked { ticket, invitation, state, reply } = asked;
+        match result {
+            Ok(Authorized { url, beginning }) => {
+                let begun = self.consents.begin(invitation, state, beginning);
+                let (state, cookie, expires_at) = (begun.state, begun.cookie, begun.expires_at);
+                answer(reply, Ok(Going { url, state, cookie, expires_at }));
+            }
+            Err(refusal) => {
+                self.consents.put_back(&ticket, invitation, state);
+                answer(reply, Err(refusal));
+            }
+        }
+    }
+
+    fn callback(&mut self, callback: Callback, reply: Reply<Landing>) {
+        let returned = match self.consents.judge(callback, self.ports.clock.now()) {
+            Ok(returned) => returned,
+            Err(refusal) => {
+                tracing::info!(cause = refusal.code.word(), "callback refused");
+                return answer(reply, Err(refusal));
+            }
+        };
+        let id = returned.identity.integration.clone();
+        let Some(live) = self.lives.get_mut(&id).filter(|live| !live.leaving) else {
+            return answer(reply, Err(not_found()));
+        };
+        if live.consents.len() >= MOST_WAITERS {
+            return answer(
+                reply,
+                Err(Refusal::new(
+                    Code::RateLimited,
+                    "several authorizations of this integration are being finished",
+                )
+                .with_retry_after(Duration::from_secs(10))),
+            );
+        }
+        live.consents.push_back(Waiter {
+            identity: returned.identity,
+            provider_name: returned.provider_name,
+            then: returned.then,
+            reply,
+        });
+        self.feed(&id, Event::CodeReceived(Box::new(returned.exchange)));
+    }
+
+    fn refresh(&mut self, id: &IntegrationId, reply: Reply<crate::lifecycle::View>) {
+        let now = self.ports.clock.now();
+        let Some(live) = self.lives.get_mut(id).filter(|live| !live.leaving) else {
+            return answer(reply, Err(not_found()));
+        };
+        let view = live.machine.view(now);
+        let refusal = match view.status {
+            Status::Revoked => Some(Refusal::new(Code::IntegrationRevoked, view.message)),
+            Status::NeedsReauth => Some(Refusal::new(Code::NeedsReauth, view.message)),
+            Status::Pending if view.actions.contains(&Action::Connect) => {
+                Some(Refusal::new(Code::IntegrationPending, view.message))
+            }
+            Status::Expired | Status::Warning | Status::Connected if !live.machine.can_refresh() => {
+                Some(Refusal::new(
+                    Code::InvalidRequest,
+                    "the provider issued no refresh token: there is nothing to refresh",
+                ))
+            }
+            Status::Pending | Status::Expired | Status::Warning | Status::Connected => None,
+        };
+        if let Some(refusal) = refusal {
+            return answer(reply, Err(refusal.with_actions(&view.actions)));
+        }
+        live.refreshes.push((live.machine.refreshes(), reply));
+        self.feed(id, Event::RotationAsked { by: Asker::Operator });
+    }
+
+    fn revoke(&mut self, id: &IntegrationId, reply: Reply<Ended>) {
+        let now = self.ports.clock.now();
+        let Some(live) = self.lives.get_mut(id).filter(|live| !live.leaving) else {
+            return answer(reply, Err(not_found()));
+        };
+        let view = live.machine.view(now);
+        if view.status == Status::Pending
+            && view.actions.contains(&Action::Connect)
+            && !live.machine.is_busy()
+        {
+            return answer(reply, Err(Refusal::new(Code::IntegrationPending, view.message)));
+        }
+        live.endings.push(reply);
+        self.feed(id, Event::RevocationAsked { by: Asker::Operator });
+    }
+
+    /// One turn for one integration: the event in, the effects out, the board up to date.
+    fn feed(&mut self, id: &IntegrationId, event: Event) {
+        let now = self.ports.clock.now();
+        let Some(live) = self.lives.get_mut(id) else { return };
+        let identity = live.identity.clone();
+        let effects = live.machine.handle(event, now);
+        for effect in effects {
+            self.carry_out(id, &identity, effect);
+        }
+        let Some(live) = self.lives.get_mut(id) else { return };
+        live.cell.post(live.machine.view(now), live.served.clone());
+        live.settle(now);
+        let next = live.machine.deadline();
+        let gone = live.leaving && !live.machine.is_busy();
+        self.set_deadline(id, next);
+        if gone {
+            self.set_deadline(id, None);
+            self.lives.remove(id);
+        }
+    }
+
+    fn carry_out(&mut self, id: &IntegrationId, identity: &Identity, effect: Effect) {
+        let Some(live) = self.lives.get_mut(id) else { return };
+        match effect {
+            Effect::Publish(lease) => live.served = Some(Arc::new(Served::of(&lease))),
+            Effect::Withdraw => live.served = None,
+            Effect::Tell(end) => live.tell(end),
+            Effect::Audit(entry) => self.ports.performer.audit(identity, &entry),
+            Effect::Release { .. } => {
+                let pending = self.ports.performer.perform(identity, effect);
+                let _task = self.tasks.spawn(async move {
+                    let _acknowledged = pending.await;
+                    End::Released
+                });
+            }
+            effect @ (Effect::Claim { op, .. }
+            | Effect::Intend { op, .. }
+            | Effect::Exchange { op, .. }
+            | Effect::Refresh { op, .. }
+            | Effect::Seal { op, .. }
+            | Effect::Try { op, .. }
+            | Effect::Store { op, .. }
+            | Effect::Clear { op, .. }
+            | Effect::Load { op }
+            | Effect::Mark { op, .. }
+            | Effect::RevokeUpstream { op, .. }) => {
+                let failure = failure_of(&effect);
+                let pending = self.ports.performer.perform(identity, effect);
+                let whose = id.clone();
+                let task = self.tasks.spawn(async move { End::Effect(whose, op, pending.await) });
+                self.running.insert(task.id(), (id.clone(), op, failure));
+            }
+        }
+    }
+
+    fn ended(&mut self, ended: Result<(tokio::task::Id, End), tokio::task::JoinError>) {
+        match ended {
+            Ok((task, End::Effect(id, op, end))) => {
+                self.running.remove(&task);
+                self.feed(&id, Event::Done { op, end });
+            }
+            Ok((_, End::Released)) => {}
+            Ok((_, End::Authorized(asked, result))) => self.authorized(*asked, result),
+            Err(broken) => {
+                // A bug in an edge must not leave an integration waiting for ever.
+                if let Some((id, op, failure)) = self.running.remove(&broken.id()) {
+                    tracing::error!(integration = %id, "an effect broke off");
+                    self.feed(&id, Event::Done { op, end: failure });
+                }
+            }
+        }
+    }
+
+    fn set_deadline(&mut self, id: &IntegrationId, next: Option<Timestamp>) {
+        let Some(live) = self.lives.get_mut(id) else { return };
+        if live.deadline == next {
+            return;
+        }
+        if let Some(old) = live.deadline {
+            self.deadlines.remove(&(old, id.clone()));
+        }
+        live.deadline = next;
+        if let Some(next) = next {
+            self.deadlines.insert((next, id.clone()));
+        }
+    }
+
+    fn replan(&mut self, plan: Plan, mut found: BTreeMap<IntegrationId, Found>) {
+        let now = self.ports.clock.now();
+        for (id, live) in &mut self.lives {
+            live.leaving = !plan.integrations.contains_key(id);
+        }
+        let mut fresh = Vec::new();
+        for (id, planned) in &plan.integrations {
+            match self.lives.get_mut(id) {
+                Some(live) => live.machine.set_terms(planned.terms.clone()),
+                None => {
+                    self.lives.insert(id.clone(), Live::new(planned, now));
+                    fresh.push(id.clone());
+                }
+            }
+        }
+        let cells: BTreeMap<IntegrationId, Arc<Cell>> = self
+            .lives
+            .iter()
+            .filter(|(_, live)| !live.leaving)
+            .map(|(id, live)| (id.clone(), Arc::clone(&live.cell)))
+            .collect();
+        self.board.replace(cells);
+        self.board.bind(plan.bindings.clone());
+        self.plan = plan;
+        for id in fresh {
+            self.feed(&id, Event::Restored(found.remove(&id).unwrap_or_default()));
+        }
+        let idle = |live: &Live| live.leaving && !live.machine.is_busy();
+        let gone: Vec<_> =
+            self.lives.iter().filter(|(_, live)| idle(live)).map(|(id, _)| id.clone()).collect();
+        for id in gone {
+            self.set_deadline(&id, None);
+            self.lives.remove(&id);
+        }
+    }
+}
+
+/// What a consent's end means for the page that waits.
+pub(super) fn landing(waiter: &Waiter, end: ConsentEnd) -> Result<Landing, Refusal> {
+    let landed = match end {
+        ConsentEnd::Stored { account } => Landed::Stored { account },
+        ConsentEnd::Sealed { account, why } => Landed::Sealed { account, why },
+        ConsentEnd::Unverified => Landed::Unverified,
+        ConsentEnd::Refused { code, detail } => {
+            return Err(Refusal::new(code, detail).with_actions(&[Action::Connect]));
+        }
+    };
+    Ok(Landing {
+        identity: waiter.identity.clone(),
+        provider_name: waiter.provider_name.clone(),
+        landed,
+        then: waiter.then.clone(),
+    })
+}
+
+pub(super) fn answer<T>(reply: Reply<T>, end: Result<T, Refusal>) {
+    // Whoever asked may have gone; nothing depends on the answer being heard.
+    let _gone = reply.send(end);
+}
+
+pub(super) const UNKNOWN_UPSTREAM: Revocation = Revocation::Silent;
+
+fn not_found() -> Refusal {
+    Refusal::new(Code::IntegrationNotFound, "there is no integration of that name: `grantd list` shows all")
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that waits for deadlines")]
+async fn pause(hop: Duration) {
+    tokio::time::sleep(hop).await;
+}
+
+/// The longest sleep: after it the wall clock is looked at again, so that a suspended host is late by one hop at most.
+const HOP: Duration = Duration::from_secs(10);
+const MOST_CONSENTS: usize = 10_000;
+const MOST_WAITERS: usize = 4;

@@ -1,0 +1,165 @@
+//! Keeping: one write for each generation, repeated with the same bytes until the store acknowledges it.
+//!
+//! The generation names the write, so that a repeat is a no-op and a stranger's bytes are noticed. After the
+//! acknowledgement the high-water mark moves, and only then the slot is scrubbed.
+
+use super::life::{Kind, Phase, Unstored};
+use super::machine::Integration;
+use super::{Code, Completion, ConsentEnd, Effect, Loaded, Mark, Record, Sealed, SlotFate, policy};
+use crate::secret::{AccessToken, Nonce, RefreshToken};
+use crate::time::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Integration {
+    pub(super) fn wake_keep(&mut self, now: Timestamp) {
+        if self.unstored.as_ref().and_then(|unstored| unstored.phase.until()).is_some_and(|at| at <= now) {
+            self.write();
+        }
+    }
+
+    pub(super) fn keep_done(&mut self, end: Completion, now: Timestamp) {
+        let Some(unstored) = &self.unstored else { return };
+        match (unstored.phase, end) {
+            (Phase::Writing(_), Completion::Stored) => self.stored(now, false),
+            (Phase::Writing(_), Completion::StoredBeside) => self.stored(now, true),
+            (Phase::Writing(_), Completion::StoreFailed(fault)) => self.write_later(fault.word(), now),
+            (Phase::Writing(_), Completion::IdTaken) => {
+                let op = self.op();
+                self.set_phase(Phase::Reading(op));
+                self.out.push(Effect::Load { op });
+            }
+            (Phase::Reading(_), Completion::Loaded(Loaded::Record(theirs))) => {
+                self.renumber(theirs.generation, now);
+            }
+            (Phase::Reading(_), Completion::Loaded(_)) => self.renumber(0, now),
+            (Phase::Reading(_), Completion::LoadFailed(fault)) => self.write_later(fault.word(), now),
+            (Phase::Resealing(_), end) => {
+                if let Some(unstored) = &mut self.unstored {
+                    unstored.durable |= matches!(end, Completion::Sealed);
+                }
+                self.write();
+            }
+            (Phase::Marking(_), end) => {
+                if let Completion::MarkFailed(fault) = end {
+                    // The store has it; the slot will be found again at the next start, which is harmless.
+                    self.fail(Kind::Sealing, fault.word(), now);
+                }
+                self.unstored = None;
+                self.release();
+            }
+            (Phase::Writing(_) | Phase::Reading(_) | Phase::Waiting(_), _) => {}
+        }
+    }
+
+    fn write(&mut self) {
+        let op = self.op();
+        if let Some(unstored) = &mut self.unstored {
+            unstored.phase = Phase::Writing(op);
+            self.out.push(Effect::Store { op, record: Arc::clone(&unstored.record) });
+        }
+    }
+
+    fn stored(&mut self, now: Timestamp, beside: bool) {
+        let Some(unstored) = &mut self.unstored else { return };
+        let (record, tell, durable) = (Arc::clone(&unstored.record), unstored.tell, unstored.durable);
+        unstored.tell = false;
+        if !durable {
+            self.grant = Some(Arc::clone(&record));
+            self.publish(now);
+        }
+        if tell {
+            self.out.push(Effect::Tell(ConsentEnd::Stored { account: record.account.clone() }));
+        }
+        self.mended(&[Kind::Storing, Kind::Foreign]);
+        if beside {
+            self.fail(Kind::Foreign, "foreign_writer", now);
+        }
+        self.note("stored", if beside { "beside_a_foreign_value" } else { "" });
+        self.mark = self.marked(self.mark.generation.max(record.generation));
+        let op = self.op();
+        self.set_phase(Phase::Marking(op));
+        self.out.push(Effect::Mark { op, mark: self.mark, slot: SlotFate::Scrubbed });
+    }
+
+    fn write_later(&mut self, cause: &'static str, now: Timestamp) {
+        self.fail(Kind::Storing, cause, now);
+        self.note("store_failed", cause);
+        let seed = self.seed;
+        let Some(unstored) = &mut self.unstored else { return };
+        unstored.attempts = unstored.attempts.saturating_add(1);
+        let wait = policy::backoff(unstored.attempts, Duration::from_secs(1), Duration::from_secs(60), seed);
+        unstored.phase = Phase::Waiting(now.plus(wait));
+        if std::mem::take(&mut unstored.tell) {
+            let end = if unstored.durable {
+                ConsentEnd::Sealed { account: unstored.record.account.clone(), why: cause }
+            } else {
+                ConsentEnd::Refused { code: Code::TokenUnavailable, detail: NOT_DURABLE.into() }
+            };
+            self.out.push(Effect::Tell(end));
+        }
+    }
+
+    /// The write id holds other bytes: take a generation above everything seen, seal it, and write again.
+    fn renumber(&mut self, theirs: u64, now: Timestamp) {
+        self.fail(Kind::Foreign, "write_id_taken", now);
+        self.note("renumbered", "write_id_taken");
+        let op = self.op();
+        let Some(unstored) = &mut self.unstored else { return };
+        let generation = theirs.max(unstored.record.generation).saturating_add(1);
+        unstored.record = Arc::new(with_generation(&unstored.record, generation));
+        unstored.sealed = Arc::new(sealed_with_generation(&unstored.sealed, generation));
+        unstored.phase = Phase::Resealing(op);
+        let sealed = Arc::clone(&unstored.sealed);
+        if unstored.durable {
+            self.grant = Some(Arc::clone(&unstored.record));
+            self.publish(now);
+        }
+        self.out.push(Effect::Seal { op, sealed });
+    }
+
+    fn set_phase(&mut self, phase: Phase) {
+        if let Some(unstored) = &mut self.unstored {
+            unstored.phase = phase;
+        }
+    }
+
+    /// Drops what waits to be stored, because a revocation clears the record anyway; its generation is remembered.
+    pub(super) fn drop_unstored(&mut self) {
+        if let Some(Unstored { record, .. }) = self.unstored.take() {
+            self.mark = Mark { generation: self.mark.generation.max(record.generation), ..self.mark };
+            self.grant = Some(record);
+        }
+    }
+}
+
+fn with_generation(record: &Record, generation: u64) -> Record {
+    Record {
+        identity: record.identity.clone(),
+        generation,
+        refresh_token: record.refresh_token.as_ref().map(RefreshToken::duplicate),
+        access_token: record.access_token.as_ref().map(AccessToken::duplicate),
+        token_type: record.token_type.clone(),
+        expires_at: record.expires_at,
+        refresh_token_expires_at: record.refresh_token_expires_at,
+        scope: record.scope.clone(),
+        account: record.account.clone(),
+        status: record.status,
+        written_at: record.written_at,
+    }
+}
+
+fn sealed_with_generation(sealed: &Sealed, generation: u64) -> Sealed {
+    Sealed {
+        purpose: sealed.purpose,
+        generation,
+        account: sealed.account.clone(),
+        scope: sealed.scope.clone(),
+        presented: sealed.presented.as_ref().map(RefreshToken::duplicate),
+        presented_expires_at: sealed.presented_expires_at,
+        nonce: sealed.nonce.as_ref().map(Nonce::duplicate),
+        answer: Arc::clone(&sealed.answer),
+    }
+}
+
+const NOT_DURABLE: &str = "neither the disk nor the store takes the new record; it is kept in memory and tried again: mend the disk or the store, and do not restart grantd";

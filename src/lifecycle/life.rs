@@ -1,0 +1,203 @@
+//! What the machine remembers about one integration: its life, the spend in flight, the write under way.
+//!
+//! Plain data. Which of it leads where is in `machine.rs` and its neighbours.
+
+use super::outcome::Issued;
+use super::{Exchange, Intent, Op, Record, Revocation, Sealed};
+use crate::secret::RefreshToken;
+use crate::time::Timestamp;
+use std::sync::Arc;
+
+/// How a grant stands.
+#[derive(Debug)]
+pub(super) enum Life {
+    /// The store was not read yet.
+    Restoring(Restoring),
+    /// There is no grant; the text says what is in the way, if something is.
+    Unconnected(Option<String>),
+    /// There is a grant.
+    Connected,
+    /// The provider refused the refresh token.
+    NeedsReauth,
+    /// An operator ended it.
+    Revoked(Ending),
+}
+
+/// A step that is either under way or waits for its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Under way.
+    Busy(Op),
+    /// Waits.
+    Until(Timestamp),
+}
+
+/// Reading the store at start.
+#[derive(Debug)]
+pub(super) struct Restoring {
+    /// `None` before the first event.
+    pub(super) step: Option<Step>,
+    /// Failed reads so far.
+    pub(super) attempts: u32,
+    /// A spend that a crash left in doubt.
+    pub(super) intent: Option<Intent>,
+    /// Whether the refresh token of the marked generation was refused already.
+    pub(super) refused: bool,
+}
+
+/// What is being spent.
+#[derive(Clone, Debug)]
+pub(super) enum Spend {
+    /// The newest refresh token, for the n-th time.
+    Refresh(u32),
+    /// An authorization code.
+    Exchange(Arc<Exchange>),
+}
+
+/// The one spend that is in flight, from the claim to the scrubbed slot (invariant 1).
+#[derive(Debug)]
+pub(super) enum Flight {
+    /// Asking for the right to spend.
+    Claiming(Op, Spend),
+    /// Making the intent durable.
+    Intending(Op, Spend),
+    /// At the provider.
+    Spending(Op, Spend),
+    /// Making the answer durable.
+    Sealing(Op, Arc<Sealed>),
+    /// The provider says "invalid grant": reading the store for a newer generation.
+    Rereading(Step, u32),
+    /// Trying a fresh token of a consent.
+    Verifying(Step, Fresh),
+    /// Making it durable that the grant is good again, before it is served.
+    Reviving(Op, Box<Accepted>),
+    /// Giving back at the provider what was not accepted.
+    Rejecting(Op),
+    /// Scrubbing the slot; the last step.
+    Tidying(Op),
+}
+
+/// What a consent brought, until it is known whether it is accepted.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    pub(super) sealed: Arc<Sealed>,
+    pub(super) issued: Box<Issued>,
+    pub(super) durable: bool,
+    pub(super) attempts: u32,
+}
+
+/// A record that is good and not published yet.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) record: Arc<Record>,
+    pub(super) sealed: Arc<Sealed>,
+    pub(super) durable: bool,
+    pub(super) tell: bool,
+}
+
+/// A record that the store does not hold yet.
+#[derive(Debug)]
+pub(super) struct Unstored {
+    pub(super) record: Arc<Record>,
+    pub(super) sealed: Arc<Sealed>,
+    pub(super) since: Timestamp,
+    pub(super) attempts: u32,
+    pub(super) phase: Phase,
+    /// Whether someone waits to hear of it.
+    pub(super) tell: bool,
+    /// Whether the slot holds it. If not, it is published only once it is stored (invariant 3).
+    pub(super) durable: bool,
+}
+
+/// Where a write stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The write is under way.
+    Writing(Op),
+    /// The write is repeated at this time, with the same bytes.
+    Waiting(Timestamp),
+    /// The write id holds other bytes: reading the store for the generation to take.
+    Reading(Op),
+    /// Sealing again under another generation, or because a later spend took the slot.
+    Resealing(Op),
+    /// Stored; the mark is being moved and the slot scrubbed.
+    Marking(Op),
+}
+
+/// A spend in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Doubt {
+    pub(super) since: Timestamp,
+    pub(super) attempts: u32,
+    pub(super) at: Timestamp,
+}
+
+/// A failed try and the time of the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Retry {
+    pub(super) at: Timestamp,
+    pub(super) attempts: u32,
+}
+
+/// What is wrong, since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) cause: &'static str,
+    pub(super) since: Timestamp,
+    pub(super) kind: Kind,
+}
+
+/// Which part of the work has the trouble; it goes when that part works again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The provider.
+    Spending,
+    /// The provider rejects our client.
+    Client,
+    /// The store.
+    Storing,
+    /// The store's current value is somebody else's.
+    Foreign,
+    /// The disk.
+    Sealing,
+}
+
+/// The lease that is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Served {
+    pub(super) from: Timestamp,
+    pub(super) until: Option<Timestamp>,
+}
+
+/// How far a revocation got.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) stage: Stage,
+    pub(super) upstream: Option<Revocation>,
+    pub(super) attempts: u32,
+    /// The refresh token that a spend in flight brought home after the revocation.
+    pub(super) late: Option<RefreshToken>,
+}
+
+/// The steps of a revocation, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Making the tombstone durable.
+    Marking(Op),
+    /// Waits for the spend or the write that is in flight.
+    Waiting,
+    /// Reading the store for the tokens to revoke.
+    Loading(Op),
+    /// Telling the provider.
+    Telling(Op),
+    /// Clearing the record.
+    Clearing(Op),
+    /// The record's write id was taken: reading for the generation to take.
+    Reading(Op),
+    /// Trying again then.
+    Until(Timestamp),
+    /// Making it durable that the ending is done.
+    Finishing(Op),
+    /// Done.
+    Over,
+}

@@ -1,0 +1,452 @@
+//! The behaviour of one integration: an event comes in, effects go out. Pure.
+//!
+//! This file holds the door: dispatch, deadlines, the audit line of each transition. The steps are next door:
+//! `restore.rs` (start), `spend.rs` (refresh and exchange), `keep.rs` (the store), `ending.rs` (revocation),
+//! `portrait.rs` (the view). Events with a stale operation id are ignored.
+
+use super::life::{Doubt, Retry};
+use super::life::{Flight, Kind, Life, Phase, Restoring, Served, Stage, Step, Trouble, Unstored};
+use super::{
+    Asker, Completion, Effect, Effects, Entry, Event, Exchange, Identity, Lease, Mark, Op, Record,
+    Revocation, Terms, policy,
+};
+use crate::time::Timestamp;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One organization's authorization at one provider, alive.
+pub struct Integration {
+    pub(super) identity: Identity,
+    pub(super) terms: Terms,
+    pub(super) seed: u64,
+    pub(super) mark: Mark,
+    pub(super) life: Life,
+    /// The newest generation that is known, unless it was revoked.
+    pub(super) grant: Option<Arc<Record>>,
+    pub(super) served: Option<Served>,
+    pub(super) flight: Option<Flight>,
+    pub(super) waiting: VecDeque<Arc<Exchange>>,
+    pub(super) unstored: Option<Unstored>,
+    pub(super) doubt: Option<Doubt>,
+    pub(super) retry: Option<Retry>,
+    pub(super) trouble: Option<Trouble>,
+    pub(super) nudged: Option<Timestamp>,
+    pub(super) asked: Option<Timestamp>,
+    pub(super) validated: Option<Timestamp>,
+    pub(super) refreshes: u64,
+    /// Whether the store was never read, because a sealed answer came first.
+    pub(super) unread: bool,
+    pub(super) out: Effects,
+    ops: u64,
+    note: Option<(&'static str, &'static str)>,
+}
+
+impl Integration {
+    /// An integration before its first event, which must be `Event::Restored`.
+    #[must_use]
+    pub fn new(identity: Identity, terms: Terms) -> Self {
+        Self {
+            seed: policy::seed_of(identity.integration.as_str()),
+            identity,
+            terms,
+            mark: Mark::default(),
+            life: Life::Restoring(Restoring { step: None, attempts: 0, intent: None, refused: false }),
+            grant: None,
+            served: None,
+            flight: None,
+            waiting: VecDeque::new(),
+            unstored: None,
+            doubt: None,
+            retry: None,
+            trouble: None,
+            nudged: None,
+            asked: None,
+            validated: None,
+            refreshes: 0,
+            unread: false,
+            out: Vec::new(),
+            ops: 0,
+            note: None,
+        }
+    }
+
+    /// Takes one event and says what is to be done, in order. Leaves exactly one audit entry for each transition (invariant 9).
+    #[must_use]
+    pub fn handle(&mut self, event: Event, now: Timestamp) -> Effects {
+        let from = self.word();
+        self.take(event, now);
+        self.go_on(now);
+        let to = self.word();
+        let note = self.note.take().or_else(|| (from != to).then_some(("changed", "")));
+        if let Some((what, cause)) = note {
+            let generation = self.newest_generation();
+            self.out.push(Effect::Audit(Entry { what, from, to, cause, generation }));
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// When to send `Event::DeadlineReached`. Every waiting state has one (invariant 7), but those that end by a completion
+    /// or by a person.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Timestamp> {
+        let lease = self.served.and_then(|served| served.until);
+        // While a spend is in flight it owns the slot: everything else waits for its end.
+        let others = if self.flight.is_some() { None } else { self.resting_until() };
+        let flight = self.flight.as_ref().and_then(Flight::until);
+        [lease, others, flight, self.refresh_due()].into_iter().flatten().min()
+    }
+
+    fn resting_until(&self) -> Option<Timestamp> {
+        let write = self.unstored.as_ref().and_then(|unstored| unstored.phase.until());
+        let life = match &self.life {
+            Life::Restoring(restoring) => restoring.step.and_then(Step::until),
+            Life::Revoked(ending) => ending.stage.until(),
+            Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => None,
+        };
+        write.into_iter().chain(life).min()
+    }
+
+    /// Puts new terms in force, after a reload.
+    pub fn set_terms(&mut self, terms: Terms) {
+        self.terms = terms;
+        if self.trouble.is_some_and(|trouble| trouble.kind == Kind::Client) {
+            // Whatever the provider rejected may be mended now.
+            self.retry = None;
+        }
+    }
+
+    /// Whether something is under way whose end will change the view.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        let flying = self.flight.as_ref().is_some_and(|flight| flight.until().is_none());
+        let writing = self.unstored.as_ref().is_some_and(|unstored| unstored.phase.until().is_none());
+        let reading = match &self.life {
+            Life::Restoring(restoring) => restoring.step.is_none_or(|step| step.until().is_none()),
+            Life::Revoked(ending) => !ending.stage.is_resting(),
+            Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => false,
+        };
+        flying || writing || reading || !self.waiting.is_empty()
+    }
+
+    /// Whether an answer, a write or an ending is under way that a shutdown must wait for.
+    #[must_use]
+    pub fn is_spending(&self) -> bool {
+        self.is_busy() && !matches!(self.life, Life::Restoring(_))
+    }
+
+    /// How many times fresh tokens were received since the start.
+    #[must_use]
+    pub const fn refreshes(&self) -> u64 {
+        self.refreshes
+    }
+
+    /// Whether there is a refresh token that could be spent.
+    #[must_use]
+    pub fn can_refresh(&self) -> bool {
+        self.grant.as_ref().is_some_and(|grant| grant.refresh_token.is_some())
+    }
+
+    /// What the provider said to the revocation, once it is known.
+    #[must_use]
+    pub const fn upstream(&self) -> Option<Revocation> {
+        match &self.life {
+            Life::Revoked(ending) => ending.upstream,
+            Life::Restoring(_) | Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => None,
+        }
+    }
+
+    fn take(&mut self, event: Event, now: Timestamp) {
+        match event {
+            Event::Restored(found) => self.restore(found, now),
+            Event::DeadlineReached => self.wake(now),
+            Event::RotationAsked { by } => self.rotation_asked(by, now),
+            Event::RevocationAsked { by: _ } => self.revoke(),
+            Event::CodeReceived(exchange) => self.waiting.push_back(Arc::from(exchange)),
+            Event::Done { op, end } => self.done(op, end, now),
+        }
+    }
+
+    /// What became possible by the event: a consent that waited, a spend that is due, the next step of an ending.
+    fn go_on(&mut self, now: Timestamp) {
+        if self.flight.is_some()
+            || self.unstored.as_ref().is_some_and(|unstored| unstored.phase.until().is_none())
+        {
+            return;
+        }
+        if let Life::Revoked(ending) = &self.life
+            && (ending.stage == Stage::Waiting || (self.waiting.is_empty() && ending.stage.is_due(now)))
+        {
+            return self.end_upstream(now);
+        }
+        let resting = match &self.life {
+            // A consent may begin while the store cannot be read; its record waits sealed.
+            Life::Restoring(restoring) => restoring.step.and_then(Step::until).is_some(),
+            Life::Revoked(ending) => ending.stage.is_resting(),
+            Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => true,
+        };
+        if resting && let Some(exchange) = self.waiting.pop_front() {
+            self.begin_exchange(exchange);
+        } else if self.refresh_due().is_some_and(|due| due <= now) {
+            self.begin_refresh();
+        }
+    }
+
+    fn wake(&mut self, now: Timestamp) {
+        if self.served.is_some_and(|served| served.until.is_some_and(|until| until <= now)) {
+            self.served = None;
+            self.out.push(Effect::Withdraw);
+            self.note("lease_ended", "");
+            self.lease_ended();
+        }
+        if self.flight.is_some() {
+            return self.wake_spend(now);
+        }
+        self.wake_restore(now);
+        self.wake_keep(now);
+    }
+
+    fn done(&mut self, op: Op, end: Completion, now: Timestamp) {
+        if self.flight.as_ref().and_then(Flight::op) == Some(op) {
+            self.flight_done(end, now);
+        } else if self.unstored.as_ref().and_then(|unstored| unstored.phase.op()) == Some(op) {
+            self.keep_done(end, now);
+        } else {
+            match &self.life {
+                Life::Restoring(restoring) if restoring.step == Some(Step::Busy(op)) => {
+                    self.restore_done(end, now);
+                }
+                Life::Revoked(ending) if ending.stage.op() == Some(op) => self.ending_done(end, now),
+                Life::Restoring(_)
+                | Life::Unconnected(_)
+                | Life::Connected
+                | Life::NeedsReauth
+                | Life::Revoked(_) => {}
+            }
+        }
+    }
+
+    fn rotation_asked(&mut self, by: Asker, now: Timestamp) {
+        if let Life::Restoring(restoring) = &mut self.life {
+            if by == Asker::Operator && restoring.step.and_then(Step::until).is_some() {
+                self.load_again();
+            }
+            return;
+        }
+        if let Some(unstored) = &mut self.unstored
+            && unstored.phase.until().is_some()
+            && by == Asker::Operator
+            && self.flight.is_none()
+        {
+            unstored.phase = Phase::Waiting(now);
+            return self.wake_keep(now);
+        }
+        if !matches!(self.life, Life::Connected) || self.doubt.is_some() || self.flight.is_some() {
+            return;
+        }
+        match by {
+            Asker::App if self.asked.is_some_and(|asked| now.since(asked) < SELDOM_FOR_APPS) => {}
+            Asker::App => {
+                self.asked = Some(now);
+                self.nudged = Some(self.retry.map_or(now, |retry| retry.at.max(now)));
+            }
+            Asker::Operator => {
+                self.retry = None;
+                self.nudged = Some(now);
+            }
+            Asker::Schedule => {
+                let spread = Duration::from_millis(self.seed % 1000);
+                self.nudged = Some(self.retry.map_or(now, |retry| retry.at.max(now)).plus(spread));
+            }
+        }
+    }
+
+    /// When the next presentation of the refresh token is due, if nothing stands in its way.
+    pub(super) fn refresh_due(&self) -> Option<Timestamp> {
+        let free = self.flight.is_none() && self.unstored.is_none() && self.waiting.is_empty();
+        if !free || !matches!(self.life, Life::Connected) {
+            return None;
+        }
+        let grant = self.grant.as_ref().filter(|grant| grant.refresh_token.is_some())?;
+        if let Some(doubt) = self.doubt {
+            return Some(doubt.at);
+        }
+        let planned = grant.expires_at.map(|until| {
+            policy::refresh_at(grant.written_at, until, self.terms.refresh_at_permille, self.seed)
+        });
+        let next = self.retry.map(|retry| retry.at).or(planned);
+        [next, self.nudged].into_iter().flatten().min()
+    }
+
+    /// Serves the grant's access token, if it still lives (invariant 5).
+    pub(super) fn publish(&mut self, now: Timestamp) {
+        let Some(record) = self.grant.clone() else { return };
+        let Some(token) = &record.access_token else { return };
+        if record.expires_at.is_some_and(|until| until <= now) || matches!(self.life, Life::Revoked(_)) {
+            return;
+        }
+        self.served = Some(Served { from: record.written_at, until: record.expires_at });
+        self.out.push(Effect::Publish(Lease {
+            integration: self.identity.integration.clone(),
+            token: token.duplicate(),
+            token_type: record.token_type.clone(),
+            expires_at: record.expires_at,
+            scope: record.scope.clone(),
+            generation: record.generation,
+        }));
+    }
+
+    pub(super) fn withdraw(&mut self) {
+        if self.served.take().is_some() {
+            self.out.push(Effect::Withdraw);
+        }
+    }
+
+    pub(super) const fn op(&mut self) -> Op {
+        self.ops += 1;
+        Op(self.ops)
+    }
+
+    /// The transition that this event was; the first one named stays.
+    pub(super) const fn note(&mut self, what: &'static str, cause: &'static str) {
+        if self.note.is_none() {
+            self.note = Some((what, cause));
+        }
+    }
+
+    pub(super) fn fail(&mut self, kind: Kind, cause: &'static str, now: Timestamp) {
+        let since = match self.trouble {
+            Some(old) if old.kind == kind && old.cause == cause => old.since,
+            Some(_) | None => now,
+        };
+        self.trouble = Some(Trouble { cause, since, kind });
+    }
+
+    pub(super) fn mended(&mut self, kinds: &[Kind]) {
+        if self.trouble.is_some_and(|trouble| kinds.contains(&trouble.kind)) {
+            self.trouble = None;
+        }
+    }
+
+    /// The newest generation that was ever seen (the high-water mark, or what is not stored yet).
+    pub(super) fn newest_generation(&self) -> u64 {
+        let known = self.grant.as_ref().map_or(0, |grant| grant.generation);
+        let unstored = self.unstored.as_ref().map_or(0, |unstored| unstored.record.generation);
+        self.mark.generation.max(known).max(unstored)
+    }
+
+    /// The life in one word, for the audit trail.
+    fn word(&self) -> &'static str {
+        match (&self.life, &self.flight) {
+            (Life::Restoring(_) | Life::Unconnected(_), None) => "pending",
+            (Life::Restoring(_) | Life::Unconnected(_), Some(_)) => "exchanging",
+            (Life::NeedsReauth, _) => "needs_reauth",
+            (Life::Revoked(_), _) => "revoked",
+            (Life::Connected, Some(_)) => "refreshing",
+            (Life::Connected, None) if self.doubt.is_some() => "in_doubt",
+            (Life::Connected, None) if self.served.is_none() => "expired",
+            (Life::Connected, None) if self.unstored.is_some() => "active_unstored",
+            (Life::Connected, None) if self.retry.is_some() => "expiring",
+            (Life::Connected, None) => "active",
+        }
+    }
+}
+
+/// Contract §3: at most one refresh in 30 s comes of what apps ask.
+const SELDOM_FOR_APPS: Duration = Duration::from_secs(30);
+
+impl Step {
+    pub(super) const fn until(self) -> Option<Timestamp> {
+        match self {
+            Self::Until(at) => Some(at),
+            Self::Busy(_) => None,
+        }
+    }
+
+    pub(super) const fn op(self) -> Option<Op> {
+        match self {
+            Self::Busy(op) => Some(op),
+            Self::Until(_) => None,
+        }
+    }
+}
+
+impl Flight {
+    pub(super) const fn op(&self) -> Option<Op> {
+        match self {
+            Self::Claiming(op, _)
+            | Self::Intending(op, _)
+            | Self::Spending(op, _)
+            | Self::Sealing(op, _)
+            | Self::Reviving(op, _)
+            | Self::Rejecting(op)
+            | Self::Tidying(op) => Some(*op),
+            Self::Rereading(step, _) | Self::Verifying(step, _) => step.op(),
+        }
+    }
+
+    pub(super) const fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Rereading(step, _) | Self::Verifying(step, _) => step.until(),
+            Self::Claiming(..)
+            | Self::Intending(..)
+            | Self::Spending(..)
+            | Self::Sealing(..)
+            | Self::Reviving(..)
+            | Self::Rejecting(_)
+            | Self::Tidying(_) => None,
+        }
+    }
+}
+
+impl Phase {
+    pub(super) const fn op(self) -> Option<Op> {
+        match self {
+            Self::Writing(op) | Self::Reading(op) | Self::Resealing(op) | Self::Marking(op) => Some(op),
+            Self::Waiting(_) => None,
+        }
+    }
+
+    pub(super) const fn until(self) -> Option<Timestamp> {
+        match self {
+            Self::Waiting(at) => Some(at),
+            Self::Writing(_) | Self::Reading(_) | Self::Resealing(_) | Self::Marking(_) => None,
+        }
+    }
+}
+
+impl Stage {
+    pub(super) const fn op(self) -> Option<Op> {
+        match self {
+            Self::Marking(op)
+            | Self::Loading(op)
+            | Self::Telling(op)
+            | Self::Clearing(op)
+            | Self::Reading(op)
+            | Self::Finishing(op) => Some(op),
+            Self::Waiting | Self::Until(_) | Self::Over => None,
+        }
+    }
+
+    pub(super) const fn until(self) -> Option<Timestamp> {
+        match self {
+            Self::Until(at) => Some(at),
+            Self::Marking(_)
+            | Self::Waiting
+            | Self::Loading(_)
+            | Self::Telling(_)
+            | Self::Clearing(_)
+            | Self::Reading(_)
+            | Self::Finishing(_)
+            | Self::Over => None,
+        }
+    }
+
+    pub(super) fn is_due(self, now: Timestamp) -> bool {
+        self.until().is_some_and(|at| at <= now)
+    }
+
+    pub(super) const fn is_resting(self) -> bool {
+        matches!(self, Self::Until(_) | Self::Over)
+    }
+}

@@ -1,0 +1,132 @@
+//! The portrait of an integration: its status object. Holds no secret and decides nothing.
+
+use super::life::{Kind, Life, Step};
+use super::machine::Integration;
+use super::{Action, Status, View};
+use crate::time::Timestamp;
+
+impl Integration {
+    /// How the integration is, at one moment (contract §4).
+    #[must_use]
+    pub fn view(&self, now: Timestamp) -> View {
+        let grant = self.grant.as_ref();
+        let live = self.served.filter(|served| served.until.is_none_or(|until| now < until));
+        let status = self.status(live.is_some());
+        let (message, actions) = self.words(status);
+        let revoked = matches!(self.life, Life::Revoked(_));
+        View {
+            identity: self.identity.clone(),
+            connected: grant.is_some() && matches!(self.life, Life::Connected),
+            status,
+            message,
+            actions,
+            token_valid: live.is_some(),
+            token_expired: live.is_none() && grant.is_some() && !revoked,
+            expires_at: live.and_then(|served| served.until),
+            refresh_token_expires_at: grant.and_then(|grant| grant.refresh_token_expires_at),
+            last_refreshed: grant.map(|grant| grant.written_at),
+            last_validated: self.validated,
+            last_error: self.trouble.map(|trouble| trouble.cause.to_owned()),
+            detected_at: self.trouble.map(|trouble| trouble.since),
+            account: grant.map(|grant| grant.account.clone()).unwrap_or_default(),
+            scopes: grant.and_then(|grant| grant.scope.as_deref()).map(split).unwrap_or_default(),
+            generation: self.newest_generation(),
+            stored: grant.is_some() && self.unstored.is_none() && !revoked,
+            unstored_since: self.unstored.as_ref().map(|unstored| unstored.since),
+        }
+    }
+
+    /// The words of contract §4 in their order of precedence.
+    const fn status(&self, live: bool) -> Status {
+        match &self.life {
+            Life::Revoked(_) => Status::Revoked,
+            Life::NeedsReauth => Status::NeedsReauth,
+            Life::Unconnected(_) => Status::Pending,
+            Life::Restoring(_) if !live => Status::Pending,
+            Life::Connected if !live => Status::Expired,
+            Life::Restoring(_) => Status::Warning,
+            Life::Connected if self.trouble.is_some() || self.doubt.is_some() => Status::Warning,
+            Life::Connected => Status::Connected,
+        }
+    }
+
+    fn words(&self, status: Status) -> (String, Vec<Action>) {
+        let cause = self.trouble.map_or("", |trouble| trouble.cause);
+        match (&self.life, status) {
+            (Life::Revoked(_), _) if self.trouble.is_some() => (
+                format!("revoked; the stored record is not cleared yet ({cause}), which is being retried"),
+                vec![Action::Reconnect, Action::Configure],
+            ),
+            (Life::Revoked(_), _) => ("revoked; connect again to restore it".into(), vec![Action::Reconnect]),
+            (Life::NeedsReauth, _) => (
+                "the provider no longer takes the refresh token: an operator must reconnect".into(),
+                vec![Action::Reconnect],
+            ),
+            (Life::Unconnected(Some(why)), _) => {
+                (format!("the store holds something that grantd must not use: {why}"), vec![Action::Configure])
+            }
+            (Life::Unconnected(None), _) => {
+                ("never connected: `grantd connect` makes a link".into(), vec![Action::Connect])
+            }
+            (Life::Restoring(restoring), _) => match (cause, restoring.step) {
+                ("store_lost_the_record", _) => (
+                    "the store no longer holds the record that grantd wrote: restore it, or connect again".into(),
+                    vec![Action::Connect, Action::Configure],
+                ),
+                ("store_is_behind", _) => (
+                    "the store holds an older record than this host has seen: nothing is refreshed before it holds the newest".into(),
+                    vec![Action::Configure],
+                ),
+                (_, Some(Step::Until(_))) => {
+                    (format!("the store cannot be read ({cause}); it is being retried"), vec![Action::Configure])
+                }
+                (_, _) => ("starting: the store is being read".into(), Vec::new()),
+            },
+            (Life::Connected, _) => self.connected_words(cause),
+        }
+    }
+
+    fn connected_words(&self, cause: &'static str) -> (String, Vec<Action>) {
+        if let Some(doubt) = self.doubt {
+            let message = format!(
+                "a refresh is in doubt: the provider's answer was lost ({cause}); the token is presented again at {}",
+                doubt.at
+            );
+            return (message, vec![Action::Reconnect]);
+        }
+        match self.trouble.map(|trouble| trouble.kind) {
+            Some(Kind::Client) => (
+                format!("the provider rejects grantd's client ({cause}): mend the provider's configuration"),
+                vec![Action::Configure, Action::Refresh],
+            ),
+            Some(Kind::Spending) => (
+                format!("the provider did not refresh the token ({cause}); it is being retried"),
+                vec![Action::Refresh],
+            ),
+            Some(Kind::Storing) => (
+                format!(
+                    "the newest record is sealed on this host and not in the store yet ({cause}); it is being retried"
+                ),
+                vec![Action::Configure],
+            ),
+            Some(Kind::Foreign) => (
+                format!(
+                    "someone else writes to this secret ({cause}): grantd keeps its own record beside theirs"
+                ),
+                vec![Action::Configure],
+            ),
+            Some(Kind::Sealing) => {
+                (format!("this host's disk does not take writes ({cause})"), vec![Action::Configure])
+            }
+            None if self.served.is_none() => {
+                ("the token has ended; a new one is being fetched".into(), vec![Action::Refresh])
+            }
+            None => ("works".into(), vec![Action::Refresh]),
+        }
+    }
+}
+
+/// RFC 6749 §3.3 separates scopes by spaces; some providers by commas.
+fn split(scope: &str) -> Vec<String> {
+    scope.split([' ', ',']).filter(|part| !part.is_empty()).map(Into::into).collect()
+}

@@ -1,0 +1,552 @@
+//! Spending: a refresh token becomes the next, an authorization code becomes the first.
+//!
+//! One flight at a time (invariant 1): claim, intent, spend, seal, and only then the meaning of the answer
+//! (invariant 3). Both kinds share the tail. A refresh token in doubt is presented again only when `policy.rs` says so.
+
+use super::life::{Accepted, Doubt, Flight, Fresh, Kind, Life, Phase, Retry, Spend, Step, Unstored};
+use super::machine::Integration;
+use super::outcome::{Issued, Outcome, classify};
+use super::{
+    Account, Answer, Code, Completion, ConsentEnd, Effect, Exchange, Intent, Loaded, Mark, Purpose, Record,
+    RecordStatus, Sealed, SlotFate, Spent, Standing, Trial, id_token, policy,
+};
+use crate::secret::{Nonce, RefreshToken};
+use crate::time::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Integration {
+    pub(super) fn begin_refresh(&mut self) {
+        let attempt = self.doubt.map_or(1, |doubt| doubt.attempts.saturating_add(1));
+        self.nudged = None;
+        self.claim(Spend::Refresh(attempt));
+    }
+
+    pub(super) fn begin_exchange(&mut self, exchange: Arc<Exchange>) {
+        self.claim(Spend::Exchange(exchange));
+    }
+
+    fn claim(&mut self, spend: Spend) {
+        let op = self.op();
+        self.flight = Some(Flight::Claiming(op, spend));
+        self.out.push(Effect::Claim { op, generation: self.newest_generation() });
+    }
+
+    pub(super) fn wake_spend(&mut self, now: Timestamp) {
+        match self.flight.take() {
+            Some(Flight::Rereading(Step::Until(at), attempts)) if at <= now => self.reread(attempts),
+            Some(Flight::Verifying(Step::Until(at), fresh)) if at <= now => self.verify(fresh),
+            other => self.flight = other,
+        }
+    }
+
+    pub(super) fn flight_done(&mut self, end: Completion, now: Timestamp) {
+        let Some(flight) = self.flight.take() else { return };
+        match (flight, end) {
+            (Flight::Claiming(_, spend), Completion::Claimed) => self.intend(spend, now),
+            (Flight::Claiming(_, spend), _) => self.not_begun(&spend, Kind::Spending, "claim_refused", now),
+            (Flight::Intending(_, spend), Completion::Intended) => self.spend(spend),
+            (Flight::Intending(_, spend), Completion::IntentFailed(fault)) => {
+                self.not_begun(&spend, Kind::Sealing, fault.word(), now);
+            }
+            (Flight::Spending(_, spend), Completion::Answered(spent)) => self.answered(&spend, spent, now),
+            (Flight::Sealing(_, sealed), Completion::SealFailed(fault)) => {
+                self.fail(Kind::Sealing, fault.word(), now);
+                self.open(sealed, false, now);
+            }
+            (Flight::Sealing(_, sealed), _) => {
+                self.mended(&[Kind::Sealing]);
+                self.open(sealed, true, now);
+            }
+            (Flight::Rereading(_, attempts), end) => self.reread_done(attempts, end, now),
+            (Flight::Verifying(_, fresh), Completion::Tried(trial)) => self.tried(fresh, trial, now),
+            (Flight::Reviving(_, accepted), end) => self.revived(*accepted, &end, now),
+            (Flight::Rejecting(_), _) => self.tidy(),
+            (Flight::Tidying(_), end) => self.tidied(&end, now),
+            // A completion of another kind for this operation: the flight goes on waiting for its own.
+            (flight, _) => self.flight = Some(flight),
+        }
+    }
+
+    fn intend(&mut self, spend: Spend, now: Timestamp) {
+        let op = self.op();
+        let (purpose, attempt) = match &spend {
+            Spend::Refresh(attempt) => (Purpose::Refresh, *attempt),
+            Spend::Exchange(_) => (Purpose::Exchange, 1),
+        };
+        self.flight = Some(Flight::Intending(op, spend));
+        let intent = Intent { purpose, generation: self.newest_generation(), attempt, at: now };
+        self.out.push(Effect::Intend { op, intent });
+    }
+
+    fn spend(&mut self, spend: Spend) {
+        let op = self.op();
+        match &spend {
+            Spend::Exchange(exchange) => {
+                self.out.push(Effect::Exchange { op, exchange: Arc::clone(exchange) });
+            }
+            Spend::Refresh(_) => {
+                let newest = self.grant.as_ref().and_then(|grant| grant.refresh_token.as_ref());
+                let Some(token) = newest.map(RefreshToken::duplicate) else { return self.tidy() };
+                self.out.push(Effect::Refresh { op, token });
+            }
+        }
+        self.flight = Some(Flight::Spending(op, spend));
+    }
+
+    /// Nothing was sent: harmless.
+    fn not_begun(&mut self, spend: &Spend, kind: Kind, cause: &'static str, now: Timestamp) {
+        self.release();
+        match spend {
+            Spend::Refresh(_) => self.back_off(kind, cause, None, now),
+            Spend::Exchange(_) => {
+                self.note("consent_failed", cause);
+                self.tell_refused(
+                    Code::TokenUnavailable,
+                    "grantd could not prepare the exchange; nothing was sent",
+                );
+            }
+        }
+    }
+
+    fn answered(&mut self, spend: &Spend, spent: Spent, now: Timestamp) {
+        match (spend, spent) {
+            (_, Spent::Answered(answer)) => self.seal(spend, answer),
+            (Spend::Refresh(_), Spent::NotSent(fault)) => {
+                self.back_off(Kind::Spending, fault.word(), None, now);
+                self.tidy();
+            }
+            (Spend::Refresh(attempt), Spent::Lost(fault)) => {
+                let since = self.doubt.map_or(now, |doubt| doubt.since);
+                self.fail(Kind::Spending, fault.word(), now);
+                self.release();
+                self.doubtful(since, *attempt, now);
+            }
+            (Spend::Exchange(_), Spent::NotSent(fault) | Spent::Lost(fault)) => {
+                self.note("consent_failed", fault.word());
+                self.tell_refused(
+                    Code::TokenUnavailable,
+                    "the provider did not answer when the code was exchanged: begin again with a new link",
+                );
+                self.tidy();
+            }
+        }
+    }
+
+    /// Sealed as it came, before anything looks into it (invariant 3).
+    fn seal(&mut self, spend: &Spend, answer: Arc<Answer>) {
+        let grant = self.grant.as_ref();
+        let base = Sealed {
+            purpose: Purpose::Exchange,
+            generation: self.newest_generation().saturating_add(1),
+            account: Account::default(),
+            scope: None,
+            presented: None,
+            presented_expires_at: None,
+            nonce: None,
+            answer,
+        };
+        let sealed = match spend {
+            Spend::Exchange(exchange) => {
+                Sealed { nonce: exchange.frozen.nonce.as_ref().map(Nonce::duplicate), ..base }
+            }
+            Spend::Refresh(_) => Sealed {
+                purpose: Purpose::Refresh,
+                account: grant.map(|grant| grant.account.clone()).unwrap_or_default(),
+                scope: grant.and_then(|grant| grant.scope.clone()),
+                presented: grant.and_then(|grant| grant.refresh_token.as_ref()).map(RefreshToken::duplicate),
+                presented_expires_at: grant.and_then(|grant| grant.refresh_token_expires_at),
+                ..base
+            },
+        };
+        let (op, sealed) = (self.op(), Arc::new(sealed));
+        self.flight = Some(Flight::Sealing(op, Arc::clone(&sealed)));
+        self.out.push(Effect::Seal { op, sealed });
+    }
+
+    fn open(&mut self, sealed: Arc<Sealed>, durable: bool, now: Timestamp) {
+        match (classify(&sealed.answer, &self.terms.dialect), sealed.purpose) {
+            (Outcome::Issued(issued), _) => self.issued(sealed, issued, durable, now),
+            (outcome, Purpose::Exchange) => self.exchange_refused(&outcome),
+            (Outcome::InvalidGrant, Purpose::Refresh) => self.reread(0),
+            (Outcome::ClientRejected(cause), Purpose::Refresh) => {
+                self.doubt = None;
+                self.back_off(Kind::Client, cause, Some(policy::HOUR), now);
+                self.tidy();
+            }
+            (Outcome::Refused { retry_after, cause }, Purpose::Refresh) => {
+                self.doubt = None;
+                self.back_off(Kind::Spending, cause, retry_after, now);
+                self.tidy();
+            }
+            (Outcome::Ambiguous(cause), Purpose::Refresh) => {
+                let (since, attempts) =
+                    self.doubt.map_or((now, 1), |doubt| (doubt.since, doubt.attempts.saturating_add(1)));
+                self.fail(Kind::Spending, cause, now);
+                self.release();
+                self.doubtful(since, attempts, now);
+            }
+        }
+    }
+
+    fn issued(&mut self, sealed: Arc<Sealed>, issued: Box<Issued>, durable: bool, now: Timestamp) {
+        match sealed.purpose {
+            Purpose::Exchange => self.check_fresh(Fresh { sealed, issued, durable, attempts: 0 }, now),
+            Purpose::Refresh => self.refreshed(sealed, *issued, durable, now),
+        }
+    }
+
+    pub(super) fn refreshed(&mut self, sealed: Arc<Sealed>, issued: Issued, durable: bool, now: Timestamp) {
+        let (record, rotated) = record_of(&self.identity, &self.terms, &sealed, issued, None);
+        if let Life::Revoked(ending) = &mut self.life {
+            ending.late = record.refresh_token.as_ref().map(RefreshToken::duplicate);
+            return self.tidy();
+        }
+        (self.doubt, self.retry) = (None, None);
+        self.refreshes = self.refreshes.saturating_add(1);
+        self.mended(&[Kind::Spending, Kind::Client]);
+        self.note("refreshed", if rotated { "rotated" } else { "" });
+        if rotated {
+            return self.keep(Accepted { record: Arc::new(record), sealed, durable, tell: false }, now);
+        }
+        let generation = sealed.generation.saturating_sub(1);
+        self.grant = Some(Arc::new(Record { generation, ..record }));
+        self.publish(now);
+        self.tidy();
+    }
+
+    pub(super) fn check_fresh(&mut self, fresh: Fresh, now: Timestamp) {
+        if matches!(self.life, Life::Revoked(ref ending) if !ending.stage.is_resting()) {
+            return self.reject(&fresh, Code::IntegrationRevoked, "the integration was revoked meanwhile");
+        }
+        let rules = self.terms.dialect.id_token.as_ref();
+        let checked = match (rules, &fresh.issued.id_token, &fresh.sealed.nonce) {
+            (Some(rules), Some(token), nonce) => id_token::check(token, rules, nonce.as_ref(), now),
+            (Some(_), None, Some(_)) => Err("id_token_missing"),
+            (None, _, _) | (Some(_), None, None) => Ok(()),
+        };
+        match checked {
+            Ok(()) if self.terms.can_try => self.verify(fresh),
+            Ok(()) => self.tried(fresh, Trial::Silent, now),
+            Err(cause) => {
+                self.note("consent_refused", cause);
+                self.reject(
+                    &fresh,
+                    Code::TokenValidationFailed,
+                    "the provider's id_token does not fit this authorization; nothing was stored",
+                );
+            }
+        }
+    }
+
+    fn verify(&mut self, fresh: Fresh) {
+        let op = self.op();
+        self.out.push(Effect::Try { op, token: fresh.issued.access_token.duplicate() });
+        self.flight = Some(Flight::Verifying(Step::Busy(op), fresh));
+    }
+
+    fn tried(&mut self, mut fresh: Fresh, trial: Trial, now: Timestamp) {
+        if matches!(self.life, Life::Revoked(ref ending) if !ending.stage.is_resting()) {
+            return self.reject(&fresh, Code::IntegrationRevoked, "the integration was revoked meanwhile");
+        }
+        match trial {
+            Trial::Valid(account) if self.terms.expected_account.accepts(&account) => {
+                self.validated = Some(now);
+                self.accept(fresh, account, now);
+            }
+            Trial::Valid(account) => {
+                let who = account
+                    .username
+                    .or(account.email)
+                    .or(account.id)
+                    .unwrap_or_else(|| "another account".into());
+                self.note("consent_refused", "wrong_account");
+                self.reject(
+                    &fresh,
+                    Code::WrongAccount,
+                    &format!("{who} authorized this, and the configuration expects another account; nothing was stored"),
+                );
+            }
+            Trial::Invalid => {
+                self.note("consent_refused", "token_validation_failed");
+                self.reject(
+                    &fresh,
+                    Code::TokenValidationFailed,
+                    "the provider rejects the token it just gave; nothing was stored",
+                );
+            }
+            Trial::Silent if self.terms.expected_account.is_any() => {
+                self.accept(fresh, Account::default(), now);
+            }
+            Trial::Silent => {
+                self.note("unverified", "provider_silent");
+                if fresh.attempts == 0 {
+                    self.out.push(Effect::Tell(ConsentEnd::Unverified));
+                }
+                fresh.attempts = fresh.attempts.saturating_add(1);
+                let wait = policy::backoff(fresh.attempts, Duration::from_secs(2), SELDOM, self.seed);
+                self.flight = Some(Flight::Verifying(Step::Until(now.plus(wait)), fresh));
+            }
+        }
+    }
+
+    fn accept(&mut self, fresh: Fresh, account: Account, now: Timestamp) {
+        let Fresh { sealed, issued, durable, attempts } = fresh;
+        let (record, _) = record_of(&self.identity, &self.terms, &sealed, *issued, Some(account));
+        // Somebody waits for the end of it, unless the page was told "unverified" or the daemon restarted.
+        let tell = attempts == 0;
+        let accepted = Accepted { record: Arc::new(record), sealed, durable, tell };
+        if self.mark.standing == Standing::Normal {
+            return self.connected(accepted, now);
+        }
+        self.mark.standing = Standing::Normal;
+        let op = self.op();
+        self.flight = Some(Flight::Reviving(op, Box::new(accepted)));
+        self.out.push(Effect::Mark { op, mark: self.mark, slot: SlotFate::Kept });
+    }
+
+    fn revived(&mut self, accepted: Accepted, end: &Completion, now: Timestamp) {
+        if let Completion::MarkFailed(fault) = end {
+            // Not served from the disk's point of view: a restart would still see the old standing. The store will tell.
+            self.fail(Kind::Sealing, fault.word(), now);
+        }
+        self.connected(accepted, now);
+    }
+
+    fn connected(&mut self, accepted: Accepted, now: Timestamp) {
+        self.life = Life::Connected;
+        (self.doubt, self.retry, self.unread) = (None, None, false);
+        self.refreshes = self.refreshes.saturating_add(1);
+        self.mended(&[Kind::Spending, Kind::Client, Kind::Foreign]);
+        self.note("connected", "");
+        self.keep(accepted, now);
+    }
+
+    fn exchange_refused(&mut self, outcome: &Outcome) {
+        let (code, cause, detail) = match outcome {
+            Outcome::ClientRejected(cause) => (
+                Code::ProviderNotConfigured,
+                *cause,
+                "the provider rejects grantd's client: check client_id, client_secret and the redirect URI",
+            ),
+            Outcome::Refused { cause, .. } => (
+                Code::TokenUnavailable,
+                *cause,
+                "the provider asks to try later: begin again with a new link",
+            ),
+            Outcome::Ambiguous(cause) => (
+                Code::TokenUnavailable,
+                *cause,
+                "the provider's answer cannot be read: begin again with a new link",
+            ),
+            Outcome::InvalidGrant | Outcome::Issued(_) => (
+                Code::InvalidOauthState,
+                "invalid_grant",
+                "the provider does not take the code (used already, or too old): begin again with a new link",
+            ),
+        };
+        self.note("consent_failed", cause);
+        self.tell_refused(code, detail);
+        self.tidy();
+    }
+
+    /// Gives back at the provider what was not accepted; the life before it stays as it was.
+    fn reject(&mut self, fresh: &Fresh, code: Code, detail: &str) {
+        if fresh.attempts == 0 {
+            self.tell_refused(code, detail);
+        }
+        let op = self.op();
+        self.flight = Some(Flight::Rejecting(op));
+        self.out.push(Effect::RevokeUpstream {
+            op,
+            refresh_token: fresh.issued.refresh_token.as_ref().map(RefreshToken::duplicate),
+            access_token: Some(fresh.issued.access_token.duplicate()),
+        });
+    }
+
+    pub(super) fn tell_refused(&mut self, code: Code, detail: &str) {
+        self.out.push(Effect::Tell(ConsentEnd::Refused { code, detail: detail.into() }));
+    }
+
+    fn reread(&mut self, attempts: u32) {
+        let op = self.op();
+        self.flight = Some(Flight::Rereading(Step::Busy(op), attempts));
+        self.out.push(Effect::Load { op });
+    }
+
+    /// "Invalid grant": adopt a newer generation, or an operator's own write; else the grant needs a person.
+    fn reread_done(&mut self, attempts: u32, end: Completion, now: Timestamp) {
+        if matches!(self.life, Life::Revoked(_)) {
+            return self.tidy();
+        }
+        if let Completion::LoadFailed(fault) = end {
+            // Not presented again, and not given up either, before the store was read (invariants 2 and 6).
+            self.fail(Kind::Storing, fault.word(), now);
+            let attempts = attempts.saturating_add(1);
+            let wait = policy::backoff(attempts, Duration::from_secs(1), SELDOM, self.seed);
+            self.flight = Some(Flight::Rereading(Step::Until(now.plus(wait)), attempts));
+            return;
+        }
+        let Completion::Loaded(Loaded::Record(record)) = end else {
+            return self.needs_reauth("invalid_grant");
+        };
+        if !self.is_news(&record) {
+            return self.needs_reauth("invalid_grant");
+        }
+        self.note("adopted", "newer_generation");
+        (self.doubt, self.retry) = (None, None);
+        self.mended(&[Kind::Spending, Kind::Storing]);
+        self.mark.generation = self.mark.generation.max(record.generation);
+        self.grant = Some(Arc::from(record));
+        self.publish(now);
+        self.tidy();
+    }
+
+    fn is_news(&self, record: &Record) -> bool {
+        let same_token =
+            match (&record.refresh_token, self.grant.as_ref().and_then(|grant| grant.refresh_token.as_ref()))
+            {
+                (Some(theirs), Some(ours)) => theirs.ct_eq(ours),
+                (None, _) => true,
+                (Some(_), None) => false,
+            };
+        record.status == RecordStatus::Connected
+            && record.generation >= self.newest_generation()
+            && !same_token
+    }
+
+    /// Nothing is deleted because a provider said no (invariant 4): the record and the live lease stay.
+    pub(super) fn needs_reauth(&mut self, cause: &'static str) {
+        self.note("needs_reauth", cause);
+        (self.doubt, self.retry) = (None, None);
+        if matches!(self.life, Life::Connected) {
+            self.life = Life::NeedsReauth;
+            self.mark.standing = Standing::NeedsReauth;
+        }
+        self.tidy();
+    }
+
+    /// A flight that only waits for its next try gives way to a revocation.
+    pub(super) fn give_way(&mut self) {
+        match self.flight.take() {
+            Some(Flight::Rereading(Step::Until(_), _)) => self.tidy(),
+            Some(Flight::Verifying(Step::Until(_), fresh)) => {
+                self.reject(&fresh, Code::IntegrationRevoked, "the integration was revoked meanwhile");
+            }
+            other => self.flight = other,
+        }
+    }
+
+    /// The lease has ended; without a refresh token nothing can follow it.
+    pub(super) fn lease_ended(&mut self) {
+        let spendable = self.grant.as_ref().is_some_and(|grant| grant.refresh_token.is_some());
+        if matches!(self.life, Life::Connected) && !spendable && self.flight.is_none() {
+            self.needs_reauth("no_refresh_token");
+        }
+    }
+
+    fn tidied(&mut self, end: &Completion, now: Timestamp) {
+        if let Completion::MarkFailed(fault) = end {
+            self.fail(Kind::Sealing, fault.word(), now);
+        }
+        self.release();
+        if self.unread && matches!(self.life, Life::Unconnected(_)) {
+            self.load(None, self.mark.standing == Standing::NeedsReauth);
+        }
+        // The slot was scrubbed after a later spend: what the store does not hold yet is sealed anew.
+        let op = self.op();
+        if let Some(unstored) = &mut self.unstored {
+            unstored.phase = Phase::Resealing(op);
+            self.out.push(Effect::Seal { op, sealed: Arc::clone(&unstored.sealed) });
+        }
+    }
+
+    pub(super) fn release(&mut self) {
+        self.out.push(Effect::Release { generation: self.newest_generation() });
+    }
+
+    fn back_off(&mut self, kind: Kind, cause: &'static str, wish: Option<Duration>, now: Timestamp) {
+        self.fail(kind, cause, now);
+        self.note("refresh_failed", cause);
+        let attempts = self.retry.map_or(0, |retry| retry.attempts).saturating_add(1);
+        let wait = policy::backoff(attempts, Duration::from_secs(1), SELDOM, self.seed);
+        let wait = wish.map_or(wait, |wish| wish.clamp(wait, policy::HOUR));
+        let at = now.plus(wait);
+        self.retry = Some(Retry { at, attempts });
+        if let Some(doubt) = &mut self.doubt {
+            doubt.at = doubt.at.max(at);
+        }
+    }
+
+    /// In doubt: the presented token may have been consumed (invariant 2).
+    pub(super) fn doubtful(&mut self, since: Timestamp, attempts: u32, now: Timestamp) {
+        let lease = self.served.and_then(|served| served.until.map(|until| (served.from, until)));
+        let doubtful = policy::Doubtful { since, attempts, lease };
+        let at = policy::present_again(self.terms.rotation, &doubtful, now, self.seed);
+        self.doubt = Some(Doubt { since, attempts, at });
+        self.note("in_doubt", "");
+        if self.trouble.is_none() {
+            self.fail(Kind::Spending, "in_doubt", now);
+        }
+    }
+
+    /// Publishes a new generation and has it stored. What is not durable is stored first.
+    pub(super) fn keep(&mut self, accepted: Accepted, now: Timestamp) {
+        let Accepted { record, sealed, durable, tell } = accepted;
+        self.flight = None;
+        if durable {
+            self.grant = Some(Arc::clone(&record));
+            self.publish(now);
+        }
+        let op = self.op();
+        let phase = Phase::Writing(op);
+        let write = Arc::clone(&record);
+        self.unstored = Some(Unstored { record, sealed, since: now, attempts: 0, phase, tell, durable });
+        self.out.push(Effect::Store { op, record: write });
+    }
+}
+
+impl Integration {
+    /// What a mark of the present generation says.
+    pub(super) const fn marked(&self, generation: u64) -> Mark {
+        Mark { generation, standing: self.mark.standing }
+    }
+}
+
+/// Makes the record of a sealed answer; says whether the refresh token is another than the one presented.
+fn record_of(
+    identity: &super::Identity,
+    terms: &super::Terms,
+    sealed: &Sealed,
+    issued: Issued,
+    account: Option<Account>,
+) -> (Record, bool) {
+    let received = sealed.answer.received_at;
+    let rotated = match (&issued.refresh_token, &sealed.presented) {
+        (Some(fresh), Some(presented)) => !fresh.ct_eq(presented),
+        (Some(_), None) => true,
+        (None, _) => sealed.purpose == Purpose::Exchange,
+    };
+    let expires_in = issued.expires_in.or(terms.default_life);
+    let refresh_ends = issued.refresh_token_expires_in.map(|life| received.plus(life));
+    let keeps_presented = issued.refresh_token.is_none();
+    let record = Record {
+        identity: identity.clone(),
+        generation: sealed.generation,
+        refresh_token: issued
+            .refresh_token
+            .or_else(|| sealed.presented.as_ref().map(RefreshToken::duplicate)),
+        access_token: Some(issued.access_token),
+        token_type: issued.token_type,
+        expires_at: expires_in.map(|life| received.plus(life)),
+        refresh_token_expires_at: if keeps_presented { sealed.presented_expires_at } else { refresh_ends },
+        scope: issued.scope.or_else(|| sealed.scope.clone()),
+        account: account.unwrap_or_else(|| sealed.account.clone()),
+        status: RecordStatus::Connected,
+        written_at: received,
+    };
+    (record, rotated)
+}
+
+/// The longest between two tries of something transient.
+const SELDOM: Duration = Duration::from_secs(300);
