@@ -4,9 +4,12 @@
 //! and `tests/architecture.rs` fails when one points up.
 
 // Floor 0: words.
+pub mod seal;
 pub mod secret;
 pub mod time;
 // Floor 1, pure: what happens next to one integration.
 pub mod lifecycle;
 // Floor 2: the loop that drives it, and what it is told.
 pub mod engine;
+// Floor 3: the outside world.
+pub mod edge;

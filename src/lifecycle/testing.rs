@@ -34,3 +34,20 @@ pub(crate) fn pending_view(name: &str) -> View {
         unstored_since: None,
     }
 }
+
+/// Generation `generation` of integration `name`, with this refresh token and an access token that ends in an hour.
+pub(crate) fn record(name: &str, generation: u64, refresh_token: &str) -> super::Record {
+    super::Record {
+        identity: identity(name),
+        generation,
+        refresh_token: Some(crate::secret::RefreshToken::new(refresh_token)),
+        access_token: Some(crate::secret::AccessToken::new(format!("access-{generation}"))),
+        token_type: "Bearer".into(),
+        expires_at: Some(crate::time::Timestamp::from_seconds(3600)),
+        refresh_token_expires_at: None,
+        scope: Some("repo".into()),
+        account: Account::default(),
+        status: super::RecordStatus::Connected,
+        written_at: crate::time::Timestamp::EPOCH,
+    }
+}

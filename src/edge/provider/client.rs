@@ -1,0 +1,277 @@
+//! One provider: authorize, exchange, refresh, try, revoke. Each is one bounded request, never retried here.
+
+use super::account::AccountLookup;
+use super::discovery::{Discovery, Undiscovered};
+use super::registration::{Endpoints, Registration, Revoke};
+use super::requests;
+use super::transport::Transport;
+use crate::engine::Clock;
+use crate::lifecycle::{Exchange, Frozen, Revocation, Spent, Trial, WireFault};
+use crate::secret::{AccessToken, Nonce, RefreshToken, StateToken};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use url::Url;
+
+/// One client registration at one provider, ready to be used. Cheap to clone.
+#[derive(Clone)]
+pub struct Provider(Arc<Inner>);
+
+struct Inner {
+    registration: Registration,
+    transport: Transport,
+    discovery: Option<Discovery>,
+    clock: Arc<dyn Clock>,
+    /// Bounds what one provider can take of this host.
+    places: Semaphore,
+}
+
+/// An authorization request before it has a URL.
+#[derive(Debug)]
+pub struct AuthorizeRequest {
+    /// Its state.
+    pub state: StateToken,
+    /// Its OIDC nonce, where `openid` is asked for.
+    pub nonce: Option<Nonce>,
+    /// The scopes to ask for.
+    pub scopes: Vec<String>,
+}
+
+/// Why an authorization cannot begin.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProviderError {
+    /// The provider's discovery document cannot be fetched.
+    #[error("the provider does not answer: try again in a while")]
+    Unreachable,
+    /// Something is missing or wrong in the configuration.
+    #[error("the provider is not configured: {0}")]
+    Misconfigured(&'static str),
+}
+
+impl Provider {
+    /// Makes a provider of its registration. Connects to nothing.
+    #[must_use]
+    pub fn new(registration: Registration, transport: Transport, clock: Arc<dyn Clock>) -> Self {
+        let discovery = registration.issuer.as_deref().map(Discovery::new);
+        let places = Semaphore::new(PLACES);
+        Self(Arc::new(Inner { registration, transport, discovery, clock, places }))
+    }
+
+    /// Makes the URL of an authorization request, and what its flow freezes.
+    ///
+    /// # Errors
+    /// [`ProviderError`] when an endpoint is neither configured nor discovered.
+    pub async fn authorize(
+        &self,
+        asked: AuthorizeRequest,
+        redirect_uri: &Url,
+    ) -> Result<(String, Frozen), ProviderError> {
+        let registration = &self.0.registration;
+        let endpoints = self.endpoints().await?;
+        let authorize =
+            endpoints.authorize.ok_or(ProviderError::Misconfigured("it has no authorization endpoint"))?;
+        let token = endpoints.token.ok_or(ProviderError::Misconfigured("it has no token endpoint"))?;
+        let (url, verifier) = requests::authorize_url(registration, &authorize, redirect_uri, &asked);
+        let frozen = Frozen {
+            token_endpoint: token.into(),
+            issuer: registration.issuer.clone(),
+            issuer_promised: endpoints.issuer_promised,
+            redirect_uri: redirect_uri.to_string(),
+            verifier,
+            nonce: asked.nonce,
+        };
+        Ok((url.into(), frozen))
+    }
+
+    /// Exchanges a code at the endpoint that its flow froze.
+    pub async fn exchange(&self, exchange: &Exchange) -> Spent {
+        let frozen = &exchange.frozen;
+        let (Ok(endpoint), Ok(redirect)) =
+            (Url::parse(&frozen.token_endpoint), Url::parse(&frozen.redirect_uri))
+        else {
+            return Spent::NotSent(WireFault::Misconfigured);
+        };
+        let request = requests::exchange(
+            &self.0.registration,
+            &endpoint,
+            &redirect,
+            &exchange.code,
+            frozen.verifier.as_ref(),
+        );
+        self.spend(request).await
+    }
+
+    /// Presents a refresh token, once.
+    pub async fn refresh(&self, token: &RefreshToken) -> Spent {
+        match self.endpoints().await.map(|endpoints| endpoints.token) {
+            Ok(Some(endpoint)) => self.spend(requests::refresh(&self.0.registration, &endpoint, token)).await,
+            Ok(None) | Err(ProviderError::Misconfigured(_)) => Spent::NotSent(WireFault::Misconfigured),
+            Err(ProviderError::Unreachable) => Spent::NotSent(WireFault::Connect),
+        }
+    }
+
+    /// Tries an access token and asks whom it belongs to.
+    pub async fn try_token(&self, token: &AccessToken) -> Trial {
+        let openid = AccountLookup::openid();
+        let lookup = self.0.registration.account.as_ref().unwrap_or(&openid);
+        let url = match &lookup.url {
+            Some(url) => Some(url.clone()),
+            None => self.endpoints().await.ok().and_then(|endpoints| endpoints.userinfo),
+        };
+        let Some(request) = url.and_then(|url| lookup_request(lookup, &url, token)) else {
+            return Trial::Silent;
+        };
+        match self.send(request).await {
+            Spent::Answered(answer) => lookup.read(&answer),
+            Spent::NotSent(_) | Spent::Lost(_) => Trial::Silent,
+        }
+    }
+
+    /// Tells the provider that a grant ends: the refresh token first, then the access token.
+    pub async fn revoke(&self, refresh: Option<&RefreshToken>, access: Option<&AccessToken>) -> Revocation {
+        let endpoint = match self.endpoints().await {
+            Ok(Endpoints { revoke: Some(endpoint), .. }) => endpoint,
+            Ok(_) | Err(ProviderError::Misconfigured(_)) => return Revocation::Unsupported,
+            Err(ProviderError::Unreachable) => return Revocation::Silent,
+        };
+        let registration = &self.0.registration;
+        let (first, second) = match registration.revoke {
+            Revoke::Unsupported => return Revocation::Unsupported,
+            Revoke::Rfc7009 => (
+                refresh.and_then(|token| {
+                    revoke_form(registration, &endpoint, token.expose_secret(), "refresh_token")
+                }),
+                access.and_then(|token| {
+                    revoke_form(registration, &endpoint, token.expose_secret(), "access_token")
+                }),
+            ),
+            Revoke::DeleteJson => {
+                (None, access.and_then(|token| delete_json(registration, &endpoint, token)))
+            }
+            Revoke::Bearer => (None, access.and_then(|token| bearer(http::Method::POST, &endpoint, token))),
+        };
+        let told = match first {
+            Some(request) => Some(self.told(request).await),
+            None => None,
+        };
+        // RFC 7009 §2.1: the server may or may not end the access token along with the refresh token.
+        let also = match second {
+            Some(request) => Some(self.told(request).await),
+            None => None,
+        };
+        told.or(also).unwrap_or(Revocation::Nothing)
+    }
+
+    async fn told(&self, request: http::Request<Vec<u8>>) -> Revocation {
+        match self.send(request).await {
+            Spent::Answered(answer) => match answer.status {
+                200..=299 => Revocation::Confirmed,
+                500..=599 | 429 => Revocation::Silent,
+                _ => Revocation::Refused,
+            },
+            Spent::NotSent(_) | Spent::Lost(_) => Revocation::Silent,
+        }
+    }
+
+    async fn spend(&self, request: Option<http::Request<Vec<u8>>>) -> Spent {
+        match request {
+            Some(request) => self.send(request).await,
+            None => Spent::NotSent(WireFault::Misconfigured),
+        }
+    }
+
+    async fn send(&self, request: http::Request<Vec<u8>>) -> Spent {
+        // The semaphore is never closed; without a place nothing was sent.
+        let Ok(_place) = self.0.places.acquire().await else { return Spent::NotSent(WireFault::Connect) };
+        self.0.transport.send(request).await
+    }
+
+    /// What is configured, filled up with what is discovered.
+    async fn endpoints(&self) -> Result<Endpoints, ProviderError> {
+        let spelled = &self.0.registration.endpoints;
+        let complete = spelled.authorize.is_some() && spelled.token.is_some();
+        let Some(discovery) = &self.0.discovery else { return Ok(spelled.clone()) };
+        match discovery.endpoints(&self.0.transport, self.0.clock.now()).await {
+            Ok(found) => Ok(Endpoints {
+                authorize: spelled.authorize.clone().or(found.authorize),
+                token: spelled.token.clone().or(found.token),
+                revoke: spelled.revoke.clone().or(found.revoke),
+                userinfo: spelled.userinfo.clone().or(found.userinfo),
+                issuer_promised: found.issuer_promised,
+            }),
+            Err(_) if complete => Ok(spelled.clone()),
+            Err(Undiscovered::Unreachable) => Err(ProviderError::Unreachable),
+            Err(Undiscovered::Unfit) => {
+                Err(ProviderError::Misconfigured("its discovery document is missing or names another issuer"))
+            }
+        }
+    }
+}
+
+/// How many requests one provider is sent at a time.
+const PLACES: usize = 8;
+
+fn lookup_request(lookup: &AccountLookup, url: &Url, token: &AccessToken) -> Option<http::Request<Vec<u8>>> {
+    let method = if lookup.post { http::Method::POST } else { http::Method::GET };
+    let mut request = bearer(method, url, token)?;
+    for (name, value) in &lookup.headers {
+        let name = http::HeaderName::from_bytes(name.as_bytes()).ok()?;
+        request.headers_mut().insert(name, http::HeaderValue::from_str(value).ok()?);
+    }
+    if let Some(body) = &lookup.body {
+        request
+            .headers_mut()
+            .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+        *request.body_mut() = body.clone().into_bytes();
+    }
+    Some(request)
+}
+
+fn bearer(method: http::Method, url: &Url, token: &AccessToken) -> Option<http::Request<Vec<u8>>> {
+    let mut value = http::HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).ok()?;
+    value.set_sensitive(true);
+    http::Request::builder()
+        .method(method)
+        .uri(url.as_str())
+        .header(http::header::ACCEPT, "application/json")
+        .header(http::header::AUTHORIZATION, value)
+        .body(Vec::new())
+        .ok()
+}
+
+fn revoke_form(
+    registration: &Registration,
+    endpoint: &Url,
+    token: &str,
+    hint: &str,
+) -> Option<http::Request<Vec<u8>>> {
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    form.append_pair("token", token).append_pair("token_type_hint", hint);
+    let mut request = http::Request::post(endpoint.as_str())
+        .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .header(http::header::ACCEPT, "application/json");
+    match (&registration.client_secret, registration.client_auth) {
+        (Some(secret), super::ClientAuth::Body) => {
+            form.append_pair("client_id", &registration.client_id);
+            form.append_pair("client_secret", secret.expose_secret());
+        }
+        (Some(_), _) => request = request.header(http::header::AUTHORIZATION, requests::basic(registration)?),
+        (None, _) => {
+            form.append_pair("client_id", &registration.client_id);
+        }
+    }
+    request.body(form.finish().into_bytes()).ok()
+}
+
+fn delete_json(
+    registration: &Registration,
+    endpoint: &Url,
+    token: &AccessToken,
+) -> Option<http::Request<Vec<u8>>> {
+    let body = serde_json::json!({ "access_token": token.expose_secret() });
+    http::Request::delete(endpoint.as_str())
+        .header(http::header::ACCEPT, "application/vnd.github+json")
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .header(http::header::AUTHORIZATION, requests::basic(registration)?)
+        .body(serde_json::to_vec(&body).ok()?)
+        .ok()
+}

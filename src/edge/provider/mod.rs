@@ -1,0 +1,16 @@
+//! Providers: OAuth over HTTP, bounded in time and size.
+//!
+//! This room sends and receives; it never judges an answer of the token endpoint (that is `lifecycle`'s, after sealing) and
+//! never retries. No type of `oauth2` or `reqwest` leaves it, since theirs may show bodies in `Debug`.
+
+mod account;
+mod client;
+mod discovery;
+mod registration;
+mod requests;
+mod transport;
+
+pub use account::AccountLookup;
+pub use client::{AuthorizeRequest, Provider, ProviderError};
+pub use registration::{ClientAuth, Endpoints, Pkce, Registration, Revoke};
+pub use transport::{Transport, TransportError};

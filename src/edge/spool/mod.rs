@@ -1,0 +1,11 @@
+//! The spool: sealed write-ahead cells on local disk. What is in it survives `kill -9` and power loss.
+//!
+//! Blocking on purpose: callers move it off the event loop. It keeps and finds; what follows from what it finds is decided by
+//! `lifecycle`.
+
+mod cells;
+mod journal;
+mod key;
+
+pub use journal::{Leftover, Spool, SpoolError};
+pub use key::{KeyError, make_key_file};

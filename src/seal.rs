@@ -1,0 +1,100 @@
+//! Sealing: authenticated encryption at rest, with a key of its own for each piece.
+//!
+//! AES-256-GCM under HKDF-SHA256(seal key, salt, purpose). The salt is random and used once, so that the fixed nonce
+//! never meets a key twice. Pure: the salt is an argument. What fails to authenticate is never used.
+
+use crate::secret::{SealKey, SecretBytes};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
+
+/// What a seal is for; another purpose is another key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A cell of the spool.
+    Spool,
+    /// A file of the sealed-file store.
+    SealedFile,
+}
+
+/// How many random bytes a seal starts with.
+pub const SALT: usize = 32;
+
+/// Seals `plain` for `purpose`, bound to `context`: salt, ciphertext, tag. `None` only if the cipher refuses, which it cannot for sizes used here.
+#[must_use]
+pub fn seal(
+    key: &SealKey,
+    purpose: Purpose,
+    context: &[u8],
+    salt: [u8; SALT],
+    plain: &SecretBytes,
+) -> Option<Vec<u8>> {
+    let cipher = derive(key, purpose, &salt)?;
+    let mut sealed = Vec::with_capacity(SALT + plain.len() + AES_256_GCM.tag_len());
+    let mut text = plain.expose_secret().to_vec();
+    cipher.seal_in_place_append_tag(once(), Aad::from(context), &mut text).ok()?;
+    sealed.extend_from_slice(&salt);
+    sealed.append(&mut text);
+    Some(sealed)
+}
+
+/// Opens what [`seal`] made with the same key, purpose and context. `None` for anything else.
+#[must_use]
+pub fn open(key: &SealKey, purpose: Purpose, context: &[u8], sealed: &[u8]) -> Option<SecretBytes> {
+    let (salt, text) = sealed.split_first_chunk::<SALT>()?;
+    let cipher = derive(key, purpose, salt)?;
+    let mut text = text.to_vec();
+    let length = cipher.open_in_place(once(), Aad::from(context), &mut text).ok()?.len();
+    text.truncate(length);
+    Some(SecretBytes::new(text))
+}
+
+fn derive(key: &SealKey, purpose: Purpose, salt: &[u8; SALT]) -> Option<LessSafeKey> {
+    let info: &[u8] = match purpose {
+        Purpose::Spool => b"grantd spool v1",
+        Purpose::SealedFile => b"grantd sealed-file v1",
+    };
+    let derived = Salt::new(HKDF_SHA256, salt).extract(key.expose_secret());
+    let info = [info];
+    let key = UnboundKey::from(derived.expand(&info, &AES_256_GCM).ok()?);
+    Some(LessSafeKey::new(key))
+}
+
+fn once() -> Nonce {
+    Nonce::assume_unique_for_key([0; 12])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Purpose, open, seal};
+    use crate::secret::{SealKey, SecretBytes};
+
+    fn sealed() -> Vec<u8> {
+        let plain = SecretBytes::new(b"months of access".to_vec());
+        seal(&SealKey::new([7; 32]), Purpose::Spool, b"acme", [3; 32], &plain).unwrap()
+    }
+
+    #[test]
+    fn what_was_sealed_opens_again() {
+        let opened = open(&SealKey::new([7; 32]), Purpose::Spool, b"acme", &sealed()).unwrap();
+        assert_eq!(opened.expose_secret(), b"months of access");
+    }
+
+    #[test]
+    fn another_key_purpose_context_or_byte_opens_nothing() {
+        let key = SealKey::new([7; 32]);
+        assert!(open(&SealKey::new([8; 32]), Purpose::Spool, b"acme", &sealed()).is_none());
+        assert!(open(&key, Purpose::SealedFile, b"acme", &sealed()).is_none());
+        assert!(open(&key, Purpose::Spool, b"other", &sealed()).is_none());
+        for at in 0..sealed().len() {
+            let mut changed = sealed();
+            changed[at] ^= 1;
+            assert!(open(&key, Purpose::Spool, b"acme", &changed).is_none(), "byte {at}");
+        }
+        assert!(open(&key, Purpose::Spool, b"acme", &sealed()[..20]).is_none());
+    }
+
+    #[test]
+    fn nothing_of_the_text_shows() {
+        assert!(!sealed().windows(6).any(|window| window == b"months"));
+    }
+}
