@@ -46,6 +46,7 @@ impl Integration {
                     self.fail(Kind::Sealing, fault.word(), now);
                 }
                 self.unstored = None;
+                self.note("settled", "");
                 self.release();
             }
             (Phase::Writing(_) | Phase::Reading(_) | Phase::Waiting(_), _) => {}

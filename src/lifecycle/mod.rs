@@ -27,7 +27,11 @@ mod terms;
 mod view;
 
 #[cfg(test)]
+mod rows;
+#[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod world;
 
 pub use access::{
     Allow, Binding, Bindings, Caller, Grant, NOBODY, Standing as ReadStanding, Who, binding_missing,

@@ -27,6 +27,7 @@ impl Integration {
     }
 
     fn claim(&mut self, spend: Spend) {
+        self.note("spending", if matches!(spend, Spend::Refresh(_)) { "refresh" } else { "exchange" });
         let op = self.op();
         self.flight = Some(Flight::Claiming(op, spend));
         self.out.push(Effect::Claim { op, generation: self.newest_generation() });
@@ -449,6 +450,7 @@ impl Integration {
         if let Completion::MarkFailed(fault) = end {
             self.fail(Kind::Sealing, fault.word(), now);
         }
+        self.note("settled", "");
         self.release();
         if self.unread && matches!(self.life, Life::Unconnected(_)) {
             self.load(None, self.mark.standing == Standing::NeedsReauth);
