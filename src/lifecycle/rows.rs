@@ -241,8 +241,11 @@ fn invalid_grant_adopts_a_newer_generation_from_the_store() {
     let mut world = World::connected(Rotation::Strict);
     let dead = refused(&world, r#"{"error":"invalid_grant"}"#);
     world.will("refresh", dead);
-    let newer =
-        Record { expires_at: Some(world.now.plus(Duration::from_secs(9000))), ..record("github", 5, "r5") };
+    let newer = Record {
+        written_at: world.now,
+        expires_at: Some(world.now.plus(Duration::from_secs(9000))),
+        ..record("github", 5, "r5")
+    };
     world.will("load", Completion::Loaded(Loaded::Record(Box::new(newer))));
     world.deadline();
     assert_eq!(world.line(), "claim intend refresh seal load publish scrub release");
