@@ -1,6 +1,11 @@
 //! Floor 3: each file or folder names one outside thing. No edge imports a sibling.
 
 pub mod claim;
+pub mod clock;
+pub mod entropy;
 pub mod provider;
+pub mod schedule;
 pub mod spool;
 pub mod store;
+pub mod systemd;
+pub mod telemetry;
