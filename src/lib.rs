@@ -9,7 +9,8 @@ pub mod secret;
 pub mod time;
 // Floor 1, pure: what happens next to one integration.
 pub mod lifecycle;
-// Floor 2: the loop that drives it, and what it is told.
+// Floor 2: what is configured, and the loop that drives it.
+pub mod config;
 pub mod engine;
 // Floor 3: the outside world.
 pub mod edge;

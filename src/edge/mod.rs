@@ -7,5 +7,6 @@ pub mod provider;
 pub mod schedule;
 pub mod spool;
 pub mod store;
+pub mod surroundings;
 pub mod systemd;
 pub mod telemetry;
