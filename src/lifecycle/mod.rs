@@ -5,6 +5,7 @@
 
 mod access;
 mod answer;
+mod callback;
 mod consent;
 mod effect;
 mod ending;
