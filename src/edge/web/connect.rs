@@ -89,7 +89,7 @@ mod tests {
             "<code>repo</code>",
             "<code>read:user</code>",
             "/sym/acme/github",
-            "1970-01-01 00:25 UTC",
+            "00:25 UTC",
             "in about 9 minutes",
             "Go on only if you yourself asked for this link",
             "lang=\"en\"",

@@ -12,7 +12,6 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
-use std::time::Duration;
 use url::{Host, Url};
 
 /// Guards one request and its answer.
@@ -26,7 +25,10 @@ pub(super) async fn attend(
     let (client, voice) = (visit.client(request.headers()), Voice::of(&request));
     let mut response = match admit(&visit, request).await {
         Ok(request) => next.run(request).await,
-        Err(trouble) => trouble.answer(voice, &visit),
+        Err(trouble) => {
+            tracing::debug!(cause = trouble.word, status = trouble.status.as_u16(), client = %client, "request refused");
+            trouble.answer(voice, &visit)
+        }
     };
     dress(response.headers_mut(), &visit);
     let op = route.as_ref().map_or("unknown", MatchedPath::as_str);
@@ -46,7 +48,7 @@ async fn admit(visit: &Visit, request: Request<Body>) -> Result<Request<Body>, T
     }
     let (head, body) = request.into_parts();
     // The body is read whole here: no handler waits for a slow peer or meets an endless one.
-    match tokio::time::timeout(BODY_TIME, to_bytes(body, LARGEST_BODY)).await {
+    match tokio::time::timeout(visit.patience, to_bytes(body, LARGEST_BODY)).await {
         Ok(Ok(bytes)) => Ok(Request::from_parts(head, Body::from(bytes))),
         Ok(Err(_too_large_or_broken_off)) => Err(Trouble::content_too_large()),
         Err(_elapsed) => Err(Trouble::too_slow()),
@@ -102,7 +104,6 @@ const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const LONGEST_TARGET: usize = 16 * 1024;
 const LARGEST_BODY: usize = 64 * 1024;
-const BODY_TIME: Duration = Duration::from_secs(10);
 const WORN: [(HeaderName, &str); 6] = [
     (header::CACHE_CONTROL, "no-store"),
     (header::REFERRER_POLICY, "no-referrer"),
@@ -121,6 +122,8 @@ mod tests {
     use aws_lc_rs::digest;
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
+    use std::sync::Arc;
+    use tracing::Level;
 
     const WORN: [(&str, &str); 6] = [
         ("cache-control", "no-store"),
@@ -254,5 +257,26 @@ mod tests {
         assert_eq!((told.status, told.code(), told.header("allow")), (405, "method_not_allowed", "POST"));
         let odd = room.send("BREW", "/", "", "").await;
         assert_eq!(odd.status, 405);
+    }
+
+    #[tokio::test]
+    async fn nothing_of_a_request_but_its_route_and_its_client_reaches_the_log() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let log = Arc::new(file.reopen().unwrap());
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_max_level(Level::TRACE).with_writer(log);
+        let _logging = tracing::subscriber::set_default(subscriber.finish());
+        let room = open();
+        let query = "code=canary-code&state=canary-state&error_description=canary-error";
+        let cookie = "Cookie: grantd-1=canary-cookie\r\n";
+        room.send("GET", "/connect/canary-ticket", cookie, "").await;
+        room.send("POST", "/connect/canary-ticket", cookie, "canary-body").await;
+        room.send("POST", "/connect/canary-ticket", "Origin: https://canary.example\r\n", "").await;
+        room.send("GET", &format!("{CALLBACK}/canary-provider?{query}"), cookie, "").await;
+        room.send("POST", CALLBACK, cookie, r#"{"provider":"canary","code":"canary"}"#).await;
+        room.send("GET", &format!("/canary-path?{query}"), "Host: canary.example\r\n", "").await;
+        let log = std::fs::read_to_string(file.path()).unwrap();
+        assert!(log.contains("/connect/{ticket}") && log.contains("client=127.0.0.1"), "{log}");
+        assert!(log.contains("request refused") && !log.contains("canary"), "{log}");
     }
 }

@@ -50,7 +50,7 @@ impl Words {
                     because(why)
                 ),
                 next: format!(
-                    "You need do nothing more. Please tell your operator: `grantd status {integration}` says what the store lacks."
+                    "There is nothing more for you to do. Please tell your operator: `grantd status {integration}` says what is wrong with the store."
                 ),
                 account: shown(account),
             },

@@ -37,7 +37,7 @@ pub async fn serve(listener: std::net::TcpListener, web: Web, stop: Cancellation
 pub(super) struct Bounds {
     /// Connections at one time; more wait in the kernel's queue.
     pub(super) connections: usize,
-    /// For a TLS handshake, and for a request's head.
+    /// For a TLS handshake, for a request's head, and for its body.
     pub(super) beginning: Duration,
     /// For a connection from first to last byte.
     pub(super) life: Duration,
@@ -100,7 +100,8 @@ struct Talk {
 impl Talk {
     async fn begin(self, stream: TcpStream, peer: SocketAddr, settings: Arc<WebSettings>) {
         let _best_effort = stream.set_nodelay(true);
-        let visit = Visit { peer: peer.ip(), settings: Arc::clone(&settings) };
+        let visit =
+            Visit { peer: peer.ip(), settings: Arc::clone(&settings), patience: self.bounds.beginning };
         let talk = async {
             match &settings.tls {
                 None => self.go_on(stream, visit).await,
@@ -247,6 +248,16 @@ mod tests {
             assert_eq!(room.raw("").await.status, 0);
             assert_eq!(room.raw("GET / HTTP/1.1\r\nHost: grantd").await.status, 0);
         }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_end_is_answered() {
+        let bounds = Bounds { beginning: Duration::from_millis(50), ..QUICK };
+        let room = Room::open_within(bounds, settings(PUBLIC), Script::default());
+        let told =
+            room.raw("POST /connect/t HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx").await;
+        assert_eq!((told.status, told.code()), (408, "invalid_request"));
+        assert_eq!(room.asked(), [""; 0]);
     }
 
     #[tokio::test]

@@ -116,19 +116,17 @@ struct Ends {
 impl Ends {
     fn of(exactly: Timestamp, now: Timestamp) -> Self {
         let text = exactly.to_string();
-        let at = match (text.get(..10), text.get(11..16)) {
-            (Some(day), Some(time)) => format!("{day} {time} UTC"),
-            _ => text,
-        };
+        // Nothing that a page counts down to is as much as a day away.
+        let at = text.get(11..16).map_or_else(|| text.clone(), |time| format!("{time} UTC"));
         Self { exactly, at, left: left(exactly.since(now)) }
     }
 }
 
 fn left(span: Duration) -> String {
     match span.as_secs() / 60 {
-        0 => "in less than a minute".into(),
-        1 => "in about a minute".into(),
-        minutes => format!("in about {minutes} minutes"),
+        0 => "less than a minute".into(),
+        1 => "about a minute".into(),
+        minutes => format!("about {minutes} minutes"),
     }
 }
 
@@ -185,10 +183,10 @@ mod tests {
             let ends = Ends::of(Timestamp::from_millis(end), Timestamp::from_seconds(now));
             (ends.at, ends.left)
         };
-        let at = "1970-01-01 00:10 UTC".to_owned();
-        assert_eq!(said(600_250, 0), (at.clone(), "in about 10 minutes".into()));
-        assert_eq!(said(600_000, 500), (at.clone(), "in about a minute".into()));
-        assert_eq!(said(600_000, 700), (at, "in less than a minute".into()));
+        let at = "00:10 UTC".to_owned();
+        assert_eq!(said(600_250, 0), (at.clone(), "about 10 minutes".into()));
+        assert_eq!(said(600_000, 500), (at.clone(), "about a minute".into()));
+        assert_eq!(said(600_000, 700), (at, "less than a minute".into()));
     }
 
     #[test]

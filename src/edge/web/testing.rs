@@ -32,7 +32,7 @@ pub(super) fn settings(public_url: &str) -> WebSettings {
 }
 
 pub(super) fn visit(public_url: &str) -> Visit {
-    Visit { settings: Arc::new(settings(public_url)), peer: [127, 0, 0, 1].into() }
+    Visit { settings: Arc::new(settings(public_url)), peer: [127, 0, 0, 1].into(), patience: QUICK.beginning }
 }
 
 pub(super) const QUICK: Bounds = Bounds {

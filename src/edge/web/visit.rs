@@ -6,6 +6,7 @@ use super::WebSettings;
 use http::HeaderMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use url::Host;
 
 /// What a connection knows before its request arrives.
@@ -15,6 +16,8 @@ pub(super) struct Visit {
     pub(super) settings: Arc<WebSettings>,
     /// The address of the peer: a browser's, or a proxy's.
     pub(super) peer: IpAddr,
+    /// How long the body of a request may take.
+    pub(super) patience: Duration,
 }
 
 impl Visit {
@@ -58,18 +61,18 @@ impl Visit {
 #[cfg(test)]
 mod tests {
     use super::Visit;
-    use crate::edge::web::testing::settings;
+    use crate::edge::web::testing::{PUBLIC, settings, visit};
     use http::{HeaderMap, HeaderValue};
     use std::sync::Arc;
 
     fn client(peer: &str, trusted: &[&str], lines: &[&'static str]) -> String {
-        let mut settings = settings("https://grantd.acme.example");
+        let mut settings = settings(PUBLIC);
         settings.trusted_proxies = trusted.iter().map(|proxy| proxy.parse().unwrap()).collect();
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append("x-forwarded-for", HeaderValue::from_static(line));
         }
-        let visit = Visit { settings: Arc::new(settings), peer: peer.parse().unwrap() };
+        let visit = Visit { settings: Arc::new(settings), peer: peer.parse().unwrap(), ..visit(PUBLIC) };
         visit.client(&headers).to_string()
     }
 
