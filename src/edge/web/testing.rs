@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+// Self-signed for localhost and the public host below, good for a hundred years, and for nothing but these tests.
 pub(super) const CERTIFICATE: &[u8] = include_bytes!("certificates/test.crt");
 pub(super) const KEY: &[u8] = include_bytes!("certificates/test.key");
 pub(super) const OTHER_CERTIFICATE: &[u8] = include_bytes!("certificates/other.crt");
