@@ -52,6 +52,17 @@ pub struct AssumeRole {
     pub external_id: Option<String>,
 }
 
+impl StoreConfig {
+    /// Whether a record kept under the same name is in the same place: the same store, seen with the same rights.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        let place = |store: &Self| {
+            (store.kind, store.region.clone(), store.assume_role.clone(), store.endpoint_url.clone())
+        };
+        place(self) == place(other)
+    }
+}
+
 impl Default for StoreConfig {
     fn default() -> Self {
         Self {
