@@ -96,7 +96,7 @@ impl Engine {
             tokio::select! {
                 () = stop.cancelled(), if !stopping => {
                     stopping = true;
-                    self.inbox.close();
+                    self.drain();
                 }
                 Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => self.ended(ended),
                 ask = self.inbox.recv(), if !stopping => match ask {
@@ -107,6 +107,18 @@ impl Engine {
             }
         }
         tracing::debug!("the engine has stopped");
+    }
+
+    fn drain(&mut self) {
+        self.inbox.close();
+        let ids: Vec<IntegrationId> = self.lives.keys().cloned().collect();
+        for id in ids {
+            let Some(live) = self.lives.get_mut(&id) else { continue };
+            let identity = live.identity.clone();
+            for effect in live.machine.drain() {
+                self.carry_out(&id, &identity, effect);
+            }
+        }
     }
 
     fn next_hop(&self) -> Duration {

@@ -7,7 +7,7 @@
 use super::life::{Doubt, Retry};
 use super::life::{Flight, Kind, Life, Phase, Restoring, Served, Stage, Step, Trouble, Unstored};
 use super::{
-    Asker, Completion, Effect, Effects, Entry, Event, Exchange, Identity, Lease, Mark, Op, Record,
+    Asker, Code, Completion, Effect, Effects, Entry, Event, Exchange, Identity, Lease, Mark, Op, Record,
     Revocation, Terms, policy,
 };
 use crate::time::Timestamp;
@@ -37,6 +37,8 @@ pub struct Integration {
     pub(super) refreshes: u64,
     /// Whether the store was never read, because a sealed answer came first.
     pub(super) unread: bool,
+    /// Whether the daemon is stopping: what is in flight goes on, nothing is begun.
+    draining: bool,
     pub(super) out: Effects,
     ops: u64,
     note: Option<(&'static str, &'static str)>,
@@ -65,6 +67,7 @@ impl Integration {
             validated: None,
             refreshes: 0,
             unread: false,
+            draining: false,
             out: Vec::new(),
             ops: 0,
             note: None,
@@ -114,6 +117,20 @@ impl Integration {
             // Whatever the provider rejected may be mended now.
             self.retry = None;
         }
+    }
+
+    /// Begins nothing any more; what is in flight is finished. Consents that wait for their turn are refused: their codes were
+    /// not sent.
+    #[must_use]
+    pub fn drain(&mut self) -> Effects {
+        self.draining = true;
+        while self.waiting.pop_front().is_some() {
+            self.tell_refused(
+                Code::TokenUnavailable,
+                "grantd is stopping: begin again with a new link in a while",
+            );
+        }
+        std::mem::take(&mut self.out)
     }
 
     /// Whether something is under way whose end will change the view.
@@ -185,6 +202,9 @@ impl Integration {
             Life::Revoked(ending) => ending.stage.is_resting(),
             Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => true,
         };
+        if self.draining {
+            return;
+        }
         if resting && let Some(exchange) = self.waiting.pop_front() {
             self.begin_exchange(exchange);
         } else if self.refresh_due().is_some_and(|due| due <= now) {
