@@ -6,7 +6,7 @@ use crate::edge::spool::Spool;
 use crate::edge::store::Store;
 use crate::engine::{AuthorizationRequest, Authorized, Authorizer, Entropy, Pending, Performer};
 use crate::lifecycle::{
-    Action, Beginning, Code, Completion, Effect, Entry, Identity, IntegrationId, Refusal, SpoolFault, Spent,
+    Action, Beginning, Code, Completion, Effect, Entry, Identity, IntegrationId, Refusal, Spent, SpoolFault,
     StoreFault, Trial, WireFault,
 };
 use crate::secret::Nonce;
@@ -54,7 +54,9 @@ impl Performer for Edges {
                 now(Completion::Claimed)
             }
             Effect::Intend { intent, .. } => self.on_disk(identity, move |spool, identity| {
-                spool.intend(identity, &intent).map_or_else(Completion::IntentFailed, |()| Completion::Intended)
+                spool
+                    .intend(identity, &intent)
+                    .map_or_else(Completion::IntentFailed, |()| Completion::Intended)
             }),
             Effect::Seal { sealed, .. } => self.on_disk(identity, move |spool, identity| {
                 spool.seal(identity, &sealed).map_or_else(Completion::SealFailed, |()| Completion::Sealed)
@@ -62,7 +64,9 @@ impl Performer for Edges {
             Effect::Mark { mark, slot, .. } => self.on_disk(identity, move |spool, identity| {
                 spool.mark(identity, mark, slot).map_or_else(Completion::MarkFailed, |()| Completion::Marked)
             }),
-            Effect::Publish(_) | Effect::Withdraw | Effect::Audit(_) | Effect::Tell(_) => now(Completion::Marked),
+            Effect::Publish(_) | Effect::Withdraw | Effect::Audit(_) | Effect::Tell(_) => {
+                now(Completion::Marked)
+            }
             outward @ (Effect::Exchange { .. }
             | Effect::Refresh { .. }
             | Effect::Try { .. }
@@ -119,8 +123,11 @@ impl Authorizer for Edges {
         });
         Box::pin(async move {
             let asked = AuthorizeRequest { state: request.state, nonce, scopes: request.scopes };
-            let (url, frozen) =
-                route.provider.authorize(asked, &route.redirect_uri).await.map_err(|error| refusal(&error))?;
+            let (url, frozen) = route
+                .provider
+                .authorize(asked, &route.redirect_uri)
+                .await
+                .map_err(|error| refusal(&error))?;
             let (per_integration, expires_at) = (route.per_integration, request.expires_at);
             Ok(Authorized { url, beginning: Beginning { frozen, per_integration, expires_at } })
         })
@@ -158,7 +165,9 @@ const fn nowhere(effect: &Effect) -> Completion {
             Completion::Answered(Spent::NotSent(WireFault::Misconfigured))
         }
         Effect::Try { .. } => Completion::Tried(Trial::Silent),
-        Effect::RevokeUpstream { .. } => Completion::UpstreamRevoked(crate::lifecycle::Revocation::Unsupported),
+        Effect::RevokeUpstream { .. } => {
+            Completion::UpstreamRevoked(crate::lifecycle::Revocation::Unsupported)
+        }
         Effect::Store { .. } | Effect::Clear { .. } => Completion::StoreFailed(StoreFault::Other),
         Effect::Load { .. } => Completion::LoadFailed(StoreFault::Other),
         Effect::Claim { .. }
