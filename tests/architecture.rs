@@ -179,7 +179,8 @@ fn secrets_are_exposed_in_few_files() {
     let allowed: BTreeSet<&str> = EXPOSING.iter().copied().collect();
     let mut exposing = BTreeSet::new();
     for (file, code) in sources("src") {
-        let test_only = ["src/lifecycle/rows.rs", "src/lifecycle/world.rs"].contains(&file.as_str());
+        let test_only = ["src/lifecycle/outages.rs", "src/lifecycle/rows.rs", "src/lifecycle/world.rs"]
+            .contains(&file.as_str());
         if !test_only && shipped(&code).contains("expose_secret") {
             exposing.insert(file);
         }

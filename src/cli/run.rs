@@ -53,7 +53,7 @@ pub(super) fn unstarted(error: &StartError) -> End {
         StartError::Secret(_) | StartError::Key(_) | StartError::Tls(_) | StartError::Schedule(_) => {
             End::configuration(said)
         }
-        StartError::Spool(SpoolError::WrongKey(_)) => End::configuration(said),
+        StartError::Spool(SpoolError::WrongKey(_) | SpoolError::Elsewhere(_)) => End::configuration(said),
         StartError::Spool(SpoolError::Locked(_)) => End::again(said),
         StartError::Spool(SpoolError::Unusable { kind, .. }) | StartError::Public { kind, .. }
             if *kind == std::io::ErrorKind::PermissionDenied =>

@@ -62,7 +62,17 @@ impl Performer for Edges {
                 spool.seal(identity, &sealed).map_or_else(Completion::SealFailed, |()| Completion::Sealed)
             }),
             Effect::Mark { mark, slot, .. } => self.on_disk(identity, move |spool, identity| {
-                spool.mark(identity, mark, slot).map_or_else(Completion::MarkFailed, |()| Completion::Marked)
+                spool.mark(identity, mark, &slot).map_or_else(Completion::MarkFailed, |()| Completion::Marked)
+            }),
+            Effect::Quarantine(sealed) => self.on_disk(identity, move |spool, identity| {
+                if let Err(fault) = spool.quarantine(identity, &sealed) {
+                    tracing::error!(
+                        integration = %identity.integration,
+                        cause = fault.word(),
+                        "an answer that cannot be read is not in quarantine; it stays sealed until the next one"
+                    );
+                }
+                Completion::Marked
             }),
             Effect::Publish(_) | Effect::Withdraw | Effect::Audit(_) | Effect::Tell(_) => {
                 now(Completion::Marked)
@@ -150,6 +160,7 @@ async fn go_out(route: Route, identity: Identity, effect: Effect) -> Completion 
         | Effect::Release { .. }
         | Effect::Intend { .. }
         | Effect::Seal { .. }
+        | Effect::Quarantine(_)
         | Effect::Publish(_)
         | Effect::Withdraw
         | Effect::Mark { .. }
@@ -174,6 +185,7 @@ const fn nowhere(effect: &Effect) -> Completion {
         | Effect::Release { .. }
         | Effect::Intend { .. }
         | Effect::Seal { .. }
+        | Effect::Quarantine(_)
         | Effect::Publish(_)
         | Effect::Withdraw
         | Effect::Mark { .. }

@@ -327,7 +327,7 @@ impl Engine {
             Effect::Withdraw => live.served = None,
             Effect::Tell(end) => live.tell(end),
             Effect::Audit(entry) => self.ports.performer.audit(identity, &entry),
-            Effect::Release { .. } => {
+            effect @ (Effect::Release { .. } | Effect::Quarantine(_)) => {
                 let pending = self.ports.performer.perform(identity, effect);
                 let _task = self.tasks.spawn(async move {
                     let _acknowledged = pending.await;

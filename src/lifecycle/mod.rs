@@ -26,7 +26,10 @@ mod spend;
 mod state;
 mod terms;
 mod view;
+mod writes;
 
+#[cfg(test)]
+mod outages;
 #[cfg(test)]
 mod rows;
 #[cfg(test)]
@@ -48,7 +51,8 @@ pub use identity::{Identity, IntegrationId, NotAnIdentifier, OrganizationId, Pro
 pub use machine::Integration;
 pub use record::{Account, NotARecord, Record, RecordStatus};
 pub use refusal::{Code, Refusal};
-pub use sealed::{Found, Intent, Mark, Purpose, Sealed, Slot, Standing};
+pub use sealed::{Found, Intent, Mark, Purpose, Sealed, Standing};
 pub use state::{FlowKeys, Random, cookie_suffix};
 pub use terms::{Dialect, ExpectedAccount, IdTokenRules, Outage, Rotation, Terms};
 pub use view::{Action, Status, View};
+pub use writes::Writes;

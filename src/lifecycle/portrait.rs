@@ -88,8 +88,17 @@ impl Integration {
 
     fn connected_words(&self, cause: &'static str) -> (String, Vec<Action>) {
         if let Some(doubt) = self.doubt {
+            let lost = match cause {
+                "unreadable" | "cut" => {
+                    "cannot be read and is kept in quarantine: `grantd recover` tries again"
+                }
+                _ => "was lost",
+            };
+            let until = self.served.and_then(|served| served.until);
+            let lease =
+                until.map_or_else(|| "no lease is left".into(), |until| format!("the lease ends at {until}"));
             let message = format!(
-                "a refresh is in doubt: the provider's answer was lost ({cause}); the token is presented again at {}",
+                "a refresh is in doubt: the provider's answer {lost} ({cause}); {lease}; the token is presented again at {}",
                 doubt.at
             );
             return (message, vec![Action::Reconnect]);
@@ -113,6 +122,10 @@ impl Integration {
                 format!(
                     "someone else writes to this secret ({cause}): grantd keeps its own record beside theirs"
                 ),
+                vec![Action::Configure],
+            ),
+            Some(Kind::Budget) => (
+                "the secret was written so often today that AWS keeps few more versions: refreshes come late until tomorrow".into(),
                 vec![Action::Configure],
             ),
             Some(Kind::Sealing) => {
