@@ -19,6 +19,7 @@ mod outcome;
 mod policy;
 mod portrait;
 mod record;
+mod recover;
 mod refusal;
 mod restore;
 mod sealed;
@@ -50,6 +51,7 @@ pub use event::{
 pub use identity::{Identity, IntegrationId, NotAnIdentifier, OrganizationId, ProviderId};
 pub use machine::Integration;
 pub use record::{Account, NotARecord, Record, RecordStatus};
+pub use recover::Recovery;
 pub use refusal::{Code, Refusal};
 pub use sealed::{Found, Intent, Mark, Purpose, Sealed, Standing};
 pub use state::{FlowKeys, Random, cookie_suffix};
