@@ -67,6 +67,8 @@ pub struct Landing {
     pub identity: Identity,
     /// The provider's display name.
     pub provider_name: String,
+    /// Where the record is kept, or will be, in words: a secret's path or a file.
+    pub kept_in: String,
     /// How far it got.
     pub landed: Landed,
     /// Where to go next, if that was asked and is allowed.

@@ -252,6 +252,7 @@ impl Engine {
         live.consents.push_back(Waiter {
             identity: returned.identity,
             provider_name: returned.provider_name,
+            kept_in: returned.kept_in,
             then: returned.then,
             reply,
         });
@@ -459,6 +460,7 @@ pub(super) fn landing(waiter: &Waiter, end: ConsentEnd) -> Result<Landing, Refus
     Ok(Landing {
         identity: waiter.identity.clone(),
         provider_name: waiter.provider_name.clone(),
+        kept_in: waiter.kept_in.clone(),
         landed,
         then: waiter.then.clone(),
     })
