@@ -1,9 +1,10 @@
-//! What is kept for each integration: at most one intent, one sealed answer and one mark, each in a cell of its own.
+//! What is kept for each integration: at most one intent, one mark, and the sealed answers that the store does not hold yet, each
+//! in a cell of its own.
 //!
 //! Every cell is sealed; whose it is stands inside. The highest sequence number wins. Cells that do not authenticate are
 //! copied to quarantine and never used.
 
-use super::cell::{Body, Cell, Content, read, write};
+use super::cell::{self, Body, Cell, Content, KeyCheck, read, write};
 use super::host::{self, Elsewhere};
 use super::pool::{Place, Pool, fault_of};
 use crate::lifecycle::{Found, Identity, Intent, Mark, Sealed, SlotFate, SpoolFault};
@@ -87,6 +88,10 @@ impl Spool {
         let lock = lock(directory)?;
         let folder = directory.join("spool");
         host::check(directory, &folder)?;
+        let checked = cell::check(directory, &key);
+        if checked == KeyCheck::Another {
+            return Err(SpoolError::WrongKey(directory.display().to_string()));
+        }
         let (small, few) = Pool::open(&folder, "small", SMALL, 1024).map_err(unusable)?;
         let (large, many) = Pool::open(&folder, "large", LARGE, 32).map_err(unusable)?;
         let mut state = State {
@@ -109,10 +114,14 @@ impl Spool {
                 Adopted::Not => unreadable.push((is_large, cell.place, cell.bytes)),
             }
         }
-        if !unreadable.is_empty() && unreadable.len() == total {
+        // Without a note of the key, a spool in which nothing opens belongs to another one.
+        if checked == KeyCheck::Unknown && !unreadable.is_empty() && unreadable.len() == total {
             return Err(SpoolError::WrongKey(directory.display().to_string()));
         }
         host::claim(directory, &folder).map_err(unusable)?;
+        if checked == KeyCheck::Unknown {
+            cell::note_key(directory, &state.key).map_err(unusable)?;
+        }
         let mut leftovers = Vec::new();
         for (is_large, place, bytes) in unreadable {
             let name = uuid::Uuid::new_v4().to_string();
@@ -560,6 +569,19 @@ mod tests {
         drop(first);
         let other = Spool::open(home.path(), Arc::new(SealKey::new([8; 32])));
         assert!(matches!(other, Err(SpoolError::WrongKey(_))));
+    }
+
+    #[test]
+    fn a_torn_only_cell_is_no_wrong_key() {
+        let home = tempfile::tempdir().unwrap();
+        spool(home.path()).intend(&identity("one"), &intent(1)).unwrap();
+        let file = home.path().join("spool/small-0000");
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[100] ^= 1;
+        std::fs::write(&file, &bytes).unwrap();
+        let (spool, leftovers) = Spool::open(home.path(), Arc::new(SealKey::new([7; 32]))).unwrap();
+        assert!(matches!(leftovers.as_slice(), [Leftover::Unreadable { .. }]));
+        assert_eq!(spool.find(&identity("one")).intent, None);
     }
 
     #[test]
