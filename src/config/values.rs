@@ -27,7 +27,9 @@ impl Schedule {
     #[must_use]
     pub fn next(&self, now: crate::time::Timestamp, count: usize) -> Vec<crate::time::Timestamp> {
         let Ok(cron) = parser().parse(&self.0) else { return Vec::new() };
-        let Some(now) = DateTime::<Utc>::from_timestamp_millis(now.millis()) else { return Vec::new() };
+        let Some(now) = DateTime::<Utc>::from_timestamp(now.millis().div_euclid(1000), 0) else {
+            return Vec::new();
+        };
         let firings = cron.iter_after(now).take(count);
         firings.map(|at| crate::time::Timestamp::from_millis(at.timestamp_millis())).collect()
     }
@@ -37,8 +39,9 @@ fn parser() -> CronParser {
     CronParser::builder().seconds(Seconds::Required).dom_and_dow(true).build()
 }
 
-/// `90s`, `5m`, `4h`, `30d`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+/// Reads `90s`, `5m`, `4h` or `30d`; `None` for anything else.
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let factor = match unit {
         "s" => 1,

@@ -97,6 +97,7 @@ pub(super) fn failure_of(effect: &Effect) -> Completion {
         Effect::RevokeUpstream { .. } => Completion::UpstreamRevoked(Revocation::Silent),
         Effect::Mark { .. }
         | Effect::Release { .. }
+        | Effect::Quarantine(_)
         | Effect::Publish(_)
         | Effect::Withdraw
         | Effect::Audit(_)
