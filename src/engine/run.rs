@@ -9,7 +9,7 @@ use super::handle::{Ask, Ended, Going, Handle, Landed, Landing, Recovered, Reloa
 use super::live::{Live, Waiter, failure_of};
 use super::ports::{AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Performer};
 use crate::lifecycle::{
-    Action, Asker, Callback, Code, Completion, ConsentEnd, Consents, Effect, Event, Found, Identity,
+    Action, Asker, Callback, Code, Completion, Confirmation, ConsentEnd, Consents, Effect, Event, Found, Identity,
     IntegrationId, Invitation, Op, Recovery, Refusal, Revocation, Sealed, Status,
 };
 use crate::secret::{StateToken, Ticket};
@@ -59,6 +59,7 @@ struct Asked {
     ticket: Ticket,
     invitation: Invitation,
     state: StateToken,
+    confirmation: Confirmation,
     reply: Reply<Going>,
 }
 
@@ -151,7 +152,7 @@ impl Engine {
             Ask::Peek(ticket, reply) => {
                 answer(reply, self.consents.peek(&ticket, self.ports.clock.now()).cloned());
             }
-            Ask::Confirm(ticket, reply) => self.confirm(ticket, reply),
+            Ask::Confirm(ticket, confirmation, reply) => self.confirm(ticket, confirmation, reply),
             Ask::Callback(callback, reply) => self.callback(*callback, reply),
             Ask::Refresh(id, reply) => self.refresh(&id, reply),
             Ask::Revoke(id, reply) => self.revoke(&id, reply),
@@ -194,7 +195,7 @@ impl Engine {
         Ok(Started { ticket, state, expires_at })
     }
 
-    fn confirm(&mut self, ticket: Ticket, reply: Reply<Going>) {
+    fn confirm(&mut self, ticket: Ticket, confirmation: Confirmation, reply: Reply<Going>) {
         let now = self.ports.clock.now();
         match self.consents.take(&ticket, now) {
             Err(refusal) => answer(reply, Err(refusal)),
@@ -206,17 +207,17 @@ impl Engine {
                     expires_at: now.plus(self.plan.state_expiry),
                 };
                 let pending = self.ports.authorizer.authorize(request);
-                let asked = Box::new(Asked { ticket, invitation, state, reply });
+                let asked = Box::new(Asked { ticket, invitation, state, confirmation, reply });
                 let _task = self.tasks.spawn(async move { End::Authorized(asked, pending.await) });
             }
         }
     }
 
     fn authorized(&mut self, asked: Asked, result: Result<Authorized, Refusal>) {
-        let Asked { ticket, invitation, state, reply } = asked;
+        let Asked { ticket, invitation, state, confirmation, reply } = asked;
         match result {
             Ok(Authorized { url, beginning }) => {
-                let begun = self.consents.begin(invitation, state, beginning);
+                let begun = self.consents.begin(invitation, state, beginning, confirmation);
                 let (state, cookie, expires_at) = (begun.state, begun.cookie, begun.expires_at);
                 answer(reply, Ok(Going { url, state, cookie, expires_at }));
             }

@@ -8,7 +8,7 @@ use super::machine::Integration;
 use super::outcome::{Issued, Outcome, classify};
 use super::restore::is_worth_keeping;
 use super::{
-    Account, Answer, Code, Completion, ConsentEnd, Effect, Exchange, Intent, Loaded, Purpose, Record,
+    Account, AccountChange, Answer, Code, Completion, ConsentEnd, Effect, Exchange, Intent, Loaded, Purpose, Record,
     RecordStatus, Sealed, SlotFate, Spent, Standing, Trial, id_token, policy,
 };
 use crate::secret::{Nonce, RefreshToken};
@@ -149,9 +149,15 @@ impl Integration {
             answer,
         };
         let sealed = match spend {
-            Spend::Exchange(exchange) => {
-                Sealed { nonce: exchange.frozen.nonce.as_ref().map(Nonce::duplicate), ..base }
-            }
+            Spend::Exchange(exchange) => Sealed {
+                nonce: exchange.frozen.nonce.as_ref().map(Nonce::duplicate),
+                // Sealed with the answer, so that the rule outlives a restart: the account that must not change.
+                account: match exchange.account {
+                    AccountChange::Refused => grant.map(|grant| grant.account.clone()).unwrap_or_default(),
+                    AccountChange::Allowed => Account::default(),
+                },
+                ..base
+            },
             Spend::Refresh(_) => Sealed {
                 purpose: Purpose::Refresh,
                 account: grant.map(|grant| grant.account.clone()).unwrap_or_default(),
@@ -260,16 +266,24 @@ impl Integration {
             return self.reject(&fresh, Code::IntegrationRevoked, "the integration was revoked meanwhile");
         }
         match trial {
+            Trial::Valid(account) if account.replaces(&fresh.sealed.account) => {
+                self.note("consent_refused", "account_changed");
+                self.reject(
+                    &fresh,
+                    Code::WrongAccount,
+                    &format!(
+                        "{} authorized this, and it was {} before; nothing was stored: to replace the account, begin again and say so",
+                        account.called(),
+                        fresh.sealed.account.called()
+                    ),
+                );
+            }
             Trial::Valid(account) if self.terms.expected_account.accepts(&account) => {
                 self.validated = Some(now);
                 self.accept(fresh, account, now);
             }
             Trial::Valid(account) => {
-                let who = account
-                    .username
-                    .or(account.email)
-                    .or(account.id)
-                    .unwrap_or_else(|| "another account".into());
+                let who = account.called();
                 self.note("consent_refused", "wrong_account");
                 self.reject(
                     &fresh,
@@ -285,7 +299,7 @@ impl Integration {
                     "the provider rejects the token it just gave; nothing was stored",
                 );
             }
-            Trial::Silent if self.terms.expected_account.is_any() => {
+            Trial::Silent if self.may_be_anybody(&fresh) => {
                 self.accept(fresh, Account::default(), now);
             }
             Trial::Silent => {
@@ -298,6 +312,12 @@ impl Integration {
                 self.flight = Some(Flight::Verifying(Step::Until(now.plus(wait)), fresh));
             }
         }
+    }
+
+    /// Whether nobody is expected in particular, or the provider cannot say who it was.
+    fn may_be_anybody(&self, fresh: &Fresh) -> bool {
+        let known_before = self.terms.can_try && fresh.sealed.account.id.is_some();
+        self.terms.expected_account.is_any() && !known_before
     }
 
     fn accept(&mut self, fresh: Fresh, account: Account, now: Timestamp) {

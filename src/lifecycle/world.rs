@@ -2,7 +2,7 @@
 
 use super::testing::{identity, record};
 use super::{
-    Account, Answer, Completion, Dialect, Effect, Entry, Event, Exchange, ExpectedAccount, Found, Frozen,
+    Account, AccountChange, Answer, Completion, Dialect, Effect, Entry, Event, Exchange, ExpectedAccount, Found, Frozen,
     Integration, Loaded, Mark, Op, Outage, Record, Revocation, Rotation, Sealed, SlotFate, Spent, Terms,
     Trial,
 };
@@ -129,6 +129,10 @@ impl World {
     }
 
     pub(super) fn consent(&mut self) {
+        self.consent_by(AccountChange::Refused);
+    }
+
+    pub(super) fn consent_by(&mut self, account: AccountChange) {
         self.happens(Event::CodeReceived(Box::new(Exchange {
             code: AuthCode::new("code"),
             frozen: Frozen {
@@ -139,6 +143,7 @@ impl World {
                 verifier: None,
                 nonce: None,
             },
+            account,
         })));
     }
 

@@ -6,7 +6,7 @@ use super::site::Site;
 use super::trouble::{Trouble, Voice};
 use super::visit::Visit;
 use super::{cookie, pages};
-use crate::lifecycle::{Code, Refusal};
+use crate::lifecycle::{Code, Confirmation, Refusal};
 use crate::secret::Ticket;
 use axum::Extension;
 use axum::extract::rejection::PathRejection;
@@ -48,7 +48,7 @@ async fn begin(
     visit: &Visit,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Refusal> {
-    let going = site.handle.confirm(ticket(path)?).await?;
+    let going = site.handle.confirm(ticket(path)?, Confirmation::default()).await?;
     let to = Url::parse(&going.url).ok().filter(|to| matches!(to.scheme(), "https" | "http"));
     let to = to.ok_or_else(|| {
         Refusal::new(

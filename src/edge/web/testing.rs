@@ -6,7 +6,7 @@ use super::{Web, WebSettings};
 use crate::engine::testing::{Actor, Stage};
 use crate::engine::{Clock, Going, Landed, Landing};
 use crate::lifecycle::testing::identity;
-use crate::lifecycle::{Account, Bearer, Callback, Invitation, Refusal};
+use crate::lifecycle::{Account, Bearer, Callback, Confirmation, Invitation, Refusal};
 use crate::secret::{StateToken, Ticket};
 use crate::time::Timestamp;
 use arc_swap::ArcSwap;
@@ -220,7 +220,7 @@ impl Actor for Player {
         (self.script.invitation)()
     }
 
-    fn confirm(&mut self, ticket: Ticket) -> Result<Going, Refusal> {
+    fn confirm(&mut self, ticket: Ticket, _how: Confirmation) -> Result<Going, Refusal> {
         self.note(format!("confirm {}", ticket.expose_secret()));
         (self.script.going)()
     }
@@ -229,7 +229,7 @@ impl Actor for Player {
         let Callback { provider, integration, code, bearer, .. } = &callback;
         let code = code.as_ref().map_or("-", |code| code.expose_secret());
         let cookie = match bearer {
-            Bearer::Browser(cookie) => cookie.as_deref().unwrap_or("-"),
+            Bearer::Browser(cookie) | Bearer::Person { cookie, .. } => cookie.as_deref().unwrap_or("-"),
             Bearer::Operator => "operator",
         };
         let integration = integration.as_deref().unwrap_or("-");
