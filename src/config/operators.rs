@@ -61,7 +61,11 @@ fn checked(reader: &mut Reader<'_>, issuer: Spot<String>) -> Option<String> {
     match fits {
         Ok(()) => Some(value),
         Err(why) => {
-            reader.wrong(at, format!("{value:?} {why}"), "write the issuer as its discovery document does: https://…");
+            reader.wrong(
+                at,
+                format!("{value:?} {why}"),
+                "write the issuer as its discovery document does: https://…",
+            );
             None
         }
     }
@@ -116,7 +120,9 @@ pub(super) fn settled(
             if let Some(other) = earlier {
                 reader.wrong(
                     at,
-                    format!("organizations `{other}` and `{organization}` share an external id at `{provider}`"),
+                    format!(
+                        "organizations `{other}` and `{organization}` share an external id at `{provider}`"
+                    ),
                     "each organization is one customer on the provider's side: correct one of them",
                 );
             }

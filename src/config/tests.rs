@@ -305,9 +305,16 @@ fn everything_wrong_about_people_is_said_at_once() {
         "{GOOD}\n[operators]\nissuer = \"http://idp.acme.example\"\n[[organization]]\nid = \"globex\"\nadmins = {{ claim = \"groups\" }}\nexternal_ids = {{ github = \"7\", nowhere = \"8\" }}\n"
     );
     let text = text.replacen("id = \"acme\"\n", "id = \"acme\"\nexternal_ids = { github = \"7\" }\n", 1);
-    let text = text.replacen("id = \"github\"\nprovider", "id = \"github\"\norganization = \"acme\"\nprovider", 1);
+    let text =
+        text.replacen("id = \"github\"\nprovider", "id = \"github\"\norganization = \"acme\"\nprovider", 1);
     let problems = check(&text).unwrap_err().to_string();
-    for part in ["http is allowed on loopback only", "client_id", "contains", "share an external id", "no such [[provider]]"] {
+    for part in [
+        "http is allowed on loopback only",
+        "client_id",
+        "contains",
+        "share an external id",
+        "no such [[provider]]",
+    ] {
         assert!(problems.contains(part), "{part}: {problems}");
     }
 }

@@ -7,7 +7,7 @@ use super::compose::{Composer, plan};
 use super::key::{KeyTrouble, seal_key};
 use super::performer::Edges;
 use super::reload::{Reloader, Rereads, schedules};
-use crate::config::{Config, Surroundings};
+use crate::config::{Config, People, Surroundings};
 use crate::edge::clock::WallClock;
 use crate::edge::entropy::KernelEntropy;
 use crate::edge::provider::{Transport, TransportError};
@@ -15,9 +15,9 @@ use crate::edge::schedule::NotASchedule;
 use crate::edge::socket::{BindError, ControlDesk, Operators, bind, serve_app, serve_control};
 use crate::edge::spool::{Leftover, Spool, SpoolError};
 use crate::edge::systemd::{self, Passed};
-use crate::edge::web::{self, TlsError, Web, WebSettings};
-use crate::engine::{Clock, Engine, Handle, Ports};
-use crate::lifecycle::{Consents, FlowKeys, Found, IntegrationId};
+use crate::edge::web::{self, Organization, TlsError, Web, WebSettings};
+use crate::engine::{Clock, Engine, Handle, Pending, Ports, Trail};
+use crate::lifecycle::{AuditEvent, Consents, FlowKeys, Found, IntegrationId};
 use arc_swap::ArcSwap;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -124,7 +124,7 @@ impl Daemon {
         report(leftovers, &spool, &plan);
 
         let listeners = Listeners::open(&config, passed)?;
-        let settings = Arc::new(ArcSwap::from_pointee(web_settings(&config, around.as_ref())?));
+        let settings = Arc::new(ArcSwap::from_pointee(web_settings(&config, &mut composer)?));
         let public_url = Arc::new(ArcSwap::from_pointee(config.server.public_url.clone()));
         let operators = Arc::new(ArcSwap::from_pointee(operators(&config)));
 
@@ -147,7 +147,7 @@ impl Daemon {
             operators: Arc::clone(&operators),
             public_url: Arc::clone(&public_url),
         };
-        let web = Web { handle: handle.clone(), clock, settings: Arc::clone(&settings) };
+        let web = web_of(&handle, clock, &settings);
         let schedules = schedules(&config, &handle, &mut tasks, &stop).await?;
         let reloader = Reloader {
             now: config,
@@ -279,7 +279,19 @@ pub(super) fn operators(config: &Config) -> Operators {
     Operators { own_uid: rustix::process::geteuid().as_raw(), group: config.sockets.control_group }
 }
 
-pub(super) fn web_settings(config: &Config, around: &dyn Surroundings) -> Result<WebSettings, StartError> {
+fn web_of(handle: &Handle, clock: Arc<dyn Clock>, settings: &Arc<ArcSwap<WebSettings>>) -> Web {
+    Web {
+        handle: handle.clone(),
+        clock,
+        entropy: Arc::new(KernelEntropy),
+        trail: Arc::new(NoTrail),
+        settings: Arc::clone(settings),
+    }
+}
+
+pub(super) fn web_settings(config: &Config, composer: &mut Composer) -> Result<WebSettings, StartError> {
+    let sign_in = composer.sign_in(config).map_err(|error| StartError::Secret(error.to_string()))?;
+    let around = composer.around.as_ref();
     let tls = match &config.server.tls {
         None => None,
         Some(tls) => {
@@ -291,7 +303,29 @@ pub(super) fn web_settings(config: &Config, around: &dyn Surroundings) -> Result
         }
     };
     let public_url: Url = config.server.public_url.clone();
-    Ok(WebSettings { public_url, tls, trusted_proxies: config.server.trusted_proxies.clone() })
+    let people = |people: &People| Organization {
+        admins: people.admins.clone(),
+        external_ids: people.external_ids.clone(),
+    };
+    Ok(WebSettings {
+        public_url,
+        tls,
+        trusted_proxies: config.server.trusted_proxies.clone(),
+        sign_in,
+        organizations: config.organizations.iter().map(|(id, of)| (id.clone(), people(of))).collect(),
+        integrations: plan(config).integrations,
+    })
+}
+
+/// Keeps no trail.
+struct NoTrail;
+
+impl Trail for NoTrail {
+    fn record(&self, _event: AuditEvent) {}
+
+    fn after(&self, _sequence: u64, _most: usize) -> Pending<Vec<serde_json::Value>> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
 }
 
 /// What the spool holds for each integration of a plan.

@@ -4,7 +4,8 @@
 
 use super::board::Board;
 use crate::lifecycle::{
-    Account, Callback, Code, Confirmation, Found, Identity, IntegrationId, Invitation, Refusal, Revocation, View,
+    Account, Callback, Code, Confirmation, Found, Identity, IntegrationId, Invitation, Refusal, Revocation,
+    View,
 };
 use crate::secret::{StateToken, Ticket};
 use crate::time::Timestamp;

@@ -9,8 +9,8 @@ use super::handle::{Ask, Ended, Going, Handle, Landed, Landing, Recovered, Reloa
 use super::live::{Live, Waiter, failure_of};
 use super::ports::{AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Performer};
 use crate::lifecycle::{
-    Action, Asker, Callback, Code, Completion, Confirmation, ConsentEnd, Consents, Effect, Event, Found, Identity,
-    IntegrationId, Invitation, Op, Recovery, Refusal, Revocation, Sealed, Status,
+    Action, Asker, Callback, Code, Completion, Confirmation, ConsentEnd, Consents, Effect, Event, Found,
+    Identity, IntegrationId, Invitation, Op, Recovery, Refusal, Revocation, Sealed, Status,
 };
 use crate::secret::{StateToken, Ticket};
 use crate::time::Timestamp;

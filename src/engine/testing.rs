@@ -2,7 +2,9 @@
 
 use super::handle::{Ask, Ended, Going, Handle, Landing, Reload, Start, Started};
 use super::{Board, Cell, Served};
-use crate::lifecycle::{Binding, Callback, Code, Confirmation, IntegrationId, Invitation, Lease, Refusal, View};
+use crate::lifecycle::{
+    Binding, Callback, Code, Confirmation, IntegrationId, Invitation, Lease, Refusal, View,
+};
 use crate::secret::Ticket;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -46,10 +46,13 @@ pub use access::{
 };
 pub use answer::{Answer, Spent, WireFault};
 pub use audit::{Actor, AuditEvent};
-pub use consent::{Bearer, Beginning, Begun, Callback, Confirmation, Consents, Invitation, Returned, check_issuer};
+pub use consent::{
+    Bearer, Beginning, Begun, Callback, Confirmation, Consents, Invitation, Returned, check_issuer,
+};
 pub use effect::{ConsentEnd, Effect, Effects, Entry, Lease, Op, SlotFate};
 pub use event::{
-    AccountChange, Asker, Completion, Event, Exchange, Frozen, Loaded, Revocation, SpoolFault, StoreFault, Trial,
+    AccountChange, Asker, Completion, Event, Exchange, Frozen, Loaded, Revocation, SpoolFault, StoreFault,
+    Trial,
 };
 pub use id_token::check as check_id_token;
 pub use identity::{Identity, IntegrationId, NotAnIdentifier, OrganizationId, ProviderId};

@@ -98,7 +98,10 @@ mod tests {
     #[test]
     fn a_person_has_a_subject_and_the_best_name_there_is() {
         let named = |claims| person(&claims).map(|person| person.name);
-        assert_eq!(named(json!({ "sub": "1", "email": "a@acme.example", "name": "A" })).unwrap(), "a@acme.example");
+        assert_eq!(
+            named(json!({ "sub": "1", "email": "a@acme.example", "name": "A" })).unwrap(),
+            "a@acme.example"
+        );
         assert_eq!(named(json!({ "sub": "1", "preferred_username": "ann" })).unwrap(), "ann");
         assert_eq!(named(json!({ "sub": "1" })).unwrap(), "1");
         assert_eq!(named(json!({ "email": "a@acme.example" })), None);

@@ -3,8 +3,9 @@
 use super::testing::record;
 use super::world::{World, answer, terms};
 use super::{
-    Account, AccountChange, Asker, Code, Completion, ConsentEnd, Event, ExpectedAccount, Found, Intent, Loaded, Mark, Purpose,
-    Record, Revocation, Rotation, Spent, SpoolFault, Standing, Status, StoreFault, Terms, Trial, WireFault,
+    Account, AccountChange, Asker, Code, Completion, ConsentEnd, Event, ExpectedAccount, Found, Intent,
+    Loaded, Mark, Purpose, Record, Revocation, Rotation, Spent, SpoolFault, Standing, Status, StoreFault,
+    Terms, Trial, WireFault,
 };
 use std::time::Duration;
 
@@ -475,8 +476,7 @@ fn a_restored_tombstone_or_a_revoked_record_stays_revoked() {
     });
     assert_eq!((world.status(), world.line().as_str()), (Status::Revoked, ""));
     let mut other = World::new(Rotation::Strict);
-    let cleared =
-        Record::cleared(super::testing::identity("github"), 5, Account::default(), other.now);
+    let cleared = Record::cleared(super::testing::identity("github"), 5, Account::default(), other.now);
     other.will("load", Completion::Loaded(Loaded::Record(Box::new(cleared))));
     other.restart(Found::default());
     assert_eq!((other.status(), other.mark.standing), (Status::Revoked, Standing::Revoked));

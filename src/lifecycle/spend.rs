@@ -8,8 +8,8 @@ use super::machine::Integration;
 use super::outcome::{Issued, Outcome, classify};
 use super::restore::is_worth_keeping;
 use super::{
-    Account, AccountChange, Answer, Code, Completion, ConsentEnd, Effect, Exchange, Intent, Loaded, Purpose, Record,
-    RecordStatus, Sealed, SlotFate, Spent, Standing, Trial, id_token, policy,
+    Account, AccountChange, Answer, Code, Completion, ConsentEnd, Effect, Exchange, Intent, Loaded, Purpose,
+    Record, RecordStatus, Sealed, SlotFate, Spent, Standing, Trial, id_token, policy,
 };
 use crate::secret::{Nonce, RefreshToken};
 use crate::time::Timestamp;

@@ -2,9 +2,9 @@
 
 use super::testing::{identity, record};
 use super::{
-    Account, AccountChange, Answer, Completion, Dialect, Effect, Entry, Event, Exchange, ExpectedAccount, Found, Frozen,
-    Integration, Loaded, Mark, Op, Outage, Record, Revocation, Rotation, Sealed, SlotFate, Spent, Terms,
-    Trial,
+    Account, AccountChange, Answer, Completion, Dialect, Effect, Entry, Event, Exchange, ExpectedAccount,
+    Found, Frozen, Integration, Loaded, Mark, Op, Outage, Record, Revocation, Rotation, Sealed, SlotFate,
+    Spent, Terms, Trial,
 };
 use crate::secret::{AuthCode, SecretBytes};
 use crate::time::Timestamp;

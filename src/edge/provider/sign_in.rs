@@ -100,10 +100,14 @@ impl Inner {
         };
         let tokens = tokens(&answer)?;
         let now = self.clock.now();
-        let mut claims = self.claims_of(&tokens.id, exchange.frozen.nonce.as_ref(), now).await.map_err(|word| {
-            tracing::warn!(cause = word, "an id_token was refused at a sign-in");
-            Refusal::new(Code::NotSignedIn, "the identity provider's id_token does not fit this sign-in: begin again")
-        })?;
+        let mut claims =
+            self.claims_of(&tokens.id, exchange.frozen.nonce.as_ref(), now).await.map_err(|word| {
+                tracing::warn!(cause = word, "an id_token was refused at a sign-in");
+                Refusal::new(
+                    Code::NotSignedIn,
+                    "the identity provider's id_token does not fit this sign-in: begin again",
+                )
+            })?;
         self.complete(&mut claims, tokens.access.as_ref()).await;
         Person::of(&claims)
             .ok_or_else(|| Refusal::new(Code::NotSignedIn, "the identity provider did not say who signed in"))
@@ -157,21 +161,27 @@ struct Body {
 fn tokens(answer: &Answer) -> Result<Tokens, Refusal> {
     let body = answer.body.expose_secret();
     match (answer.status, serde_json::from_slice::<Body>(body)) {
-        (200, Ok(body)) => Ok(Tokens {
-            id: IdToken::new(body.id_token),
-            access: body.access_token.map(AccessToken::new),
-        }),
+        (200, Ok(body)) => {
+            Ok(Tokens { id: IdToken::new(body.id_token), access: body.access_token.map(AccessToken::new) })
+        }
         (400 | 401, _) => {
             let client = serde_json::from_slice::<Value>(body)
                 .is_ok_and(|body| body.get("error").and_then(Value::as_str) == Some("invalid_client"));
             Err(if client {
-                refusal(&ProviderError::Misconfigured("it rejects the client: check [operators] client_id and client_secret"))
+                refusal(&ProviderError::Misconfigured(
+                    "it rejects the client: check [operators] client_id and client_secret",
+                ))
             } else {
-                Refusal::new(Code::InvalidOauthState, "the identity provider does not take the code: sign in again")
+                Refusal::new(
+                    Code::InvalidOauthState,
+                    "the identity provider does not take the code: sign in again",
+                )
             })
         }
         (500.., _) => Err(refusal(&ProviderError::Unreachable)),
-        _ => Err(refusal(&ProviderError::Misconfigured("its token endpoint did not answer with an id_token"))),
+        _ => {
+            Err(refusal(&ProviderError::Misconfigured("its token endpoint did not answer with an id_token")))
+        }
     }
 }
 
@@ -193,14 +203,14 @@ fn scopes(supported: Option<&[String]>, claims: &[String]) -> Vec<String> {
 
 fn refusal(error: &ProviderError) -> Refusal {
     match error {
-        ProviderError::Unreachable => {
-            Refusal::new(Code::TokenUnavailable, "the identity provider does not answer: try again in a while")
-                .with_retry_after(Duration::from_secs(30))
+        ProviderError::Unreachable => Refusal::new(
+            Code::TokenUnavailable,
+            "the identity provider does not answer: try again in a while",
+        )
+        .with_retry_after(Duration::from_secs(30)),
+        ProviderError::Misconfigured(why) => {
+            Refusal::new(Code::ProviderNotConfigured, format!("the identity provider cannot be used: {why}"))
         }
-        ProviderError::Misconfigured(why) => Refusal::new(
-            Code::ProviderNotConfigured,
-            format!("the identity provider cannot be used: {why}"),
-        ),
     }
 }
 

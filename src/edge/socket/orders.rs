@@ -6,7 +6,9 @@ use super::answers::{answer, bytes_of, json, json_of, misfit, nowhere, refused};
 use super::control::ControlDesk;
 use super::peer::Peer;
 use crate::engine::{Going, Landed, Landing, Recovered, Start, Started};
-use crate::lifecycle::{Account, Bearer, Callback, Code, Confirmation, IntegrationId, ProviderId, Refusal, View};
+use crate::lifecycle::{
+    Account, Bearer, Callback, Code, Confirmation, IntegrationId, ProviderId, Refusal, View,
+};
 use crate::secret::Ticket;
 use crate::time::Timestamp;
 use axum::body::Body;
@@ -47,7 +49,8 @@ pub(super) async fn confirm(
 ) -> Outcome {
     let Path(ticket) = ticket?;
     note(&peer, "confirm", None);
-    let Going { url, state, expires_at, .. } = desk.handle.confirm(Ticket::new(ticket), Confirmation::default()).await?;
+    let Going { url, state, expires_at, .. } =
+        desk.handle.confirm(Ticket::new(ticket), Confirmation::default()).await?;
     Ok(json_of(&Begun { success: true, auth_url: &url, state: state.expose_secret(), expires_at }))
 }
 

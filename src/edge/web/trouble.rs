@@ -3,6 +3,7 @@
 //! Both carry the same stable code and the same status. Neither carries a word that came with the request.
 
 use super::advice::{self, Advice};
+use super::cookie::Window;
 use super::pages;
 use super::visit::Visit;
 use crate::lifecycle::{Action, Code, Refusal};
@@ -24,6 +25,8 @@ pub(super) struct Trouble {
     pub(super) detail: Option<String>,
     /// After how many seconds asking again may help.
     pub(super) retry_after: Option<u64>,
+    /// In which window a page of it is shown.
+    pub(super) window: Window,
     title: &'static str,
     actions: Vec<Action>,
 }
@@ -44,6 +47,7 @@ impl From<Refusal> for Trouble {
             word: refusal.code.word(),
             advice: Advice::on(refusal.code),
             retry_after: refusal.retry_after_header(),
+            window: Window::Whole,
             title: refusal.code.title(),
             detail: Some(refusal.detail),
             actions: refusal.actions,
@@ -80,9 +84,41 @@ impl Trouble {
         Self::of_http(StatusCode::FORBIDDEN, Code::InvalidRequest.word(), &advice::CROSS_SITE)
     }
 
+    /// The form or the request lacks the token of the session.
+    pub(super) const fn no_token() -> Self {
+        Self::of_http(StatusCode::FORBIDDEN, Code::InvalidRequest.word(), &advice::NO_TOKEN)
+    }
+
+    /// A sign-in that was refused has words of its own where those of a consent would mislead.
+    pub(super) fn of_sign_in(refusal: Refusal) -> Self {
+        let advice = if refusal.code == Code::InvalidOauthState {
+            &advice::SIGN_IN_OVER
+        } else if refusal.code == Code::AccessDenied {
+            &advice::SIGN_IN_DECLINED
+        } else {
+            Advice::on(refusal.code)
+        };
+        Self { advice, ..Self::from(refusal) }
+    }
+
+    /// The same, in a window.
+    pub(super) const fn shown_in(mut self, window: Window) -> Self {
+        self.window = window;
+        self
+    }
+
     const fn of_http(status: StatusCode, word: &'static str, advice: &'static Advice) -> Self {
         let title = advice.title;
-        Self { status, word, advice, detail: None, retry_after: None, title, actions: Vec::new() }
+        Self {
+            status,
+            word,
+            advice,
+            detail: None,
+            retry_after: None,
+            window: Window::Whole,
+            title,
+            actions: Vec::new(),
+        }
     }
 
     /// The answer, in the voice that the request asks for.
