@@ -15,5 +15,15 @@
     reason = "a test that cannot go on says where and stops"
 )]
 
+mod callbacks;
+mod checking;
+mod connecting;
+mod ending;
+mod outage;
 mod peers;
+mod permissions;
+mod reloading;
+mod revoking;
+mod rotating;
+mod sealed;
 mod world;

@@ -1,8 +1,7 @@
 //! The peers by themselves. What the other tests rely on is shown here to hold, and what must be able to fail is seen to fail.
 
 use crate::world::{
-    Aws, Browser, Client, Fault, Page, Proxy, Trouble, assert_none, fetch, fingerprint, ministack, moto,
-    oidc, try_fetch,
+    Aws, Browser, Client, Fault, Proxy, Trouble, assert_none, fingerprint, ministack, moto, oidc, try_fetch,
 };
 use ::http::Request;
 use aws_lc_rs::digest::{SHA256, digest};

@@ -39,6 +39,11 @@ struct Cookie {
 }
 
 impl Page {
+    /// An answer that was had without a browser.
+    pub fn of(answer: Answer) -> Self {
+        Self { url: Url::parse("http://127.0.0.1/").unwrap(), answer }
+    }
+
     pub fn status(&self) -> u16 {
         self.answer.status
     }
@@ -170,14 +175,15 @@ impl Browser {
         self.fitting(url, true, false).map(|cookie| cookie.name.clone()).collect()
     }
 
+    /// The cookies that would be sent to `url`, as a header.
+    pub fn cookie_header(&self, url: &Url) -> String {
+        let pairs = self.fitting(url, true, false).map(|cookie| format!("{}={}", cookie.name, cookie.value));
+        pairs.collect::<Vec<_>>().join("; ")
+    }
+
     /// The values of all cookies, for whoever looks for leaks.
     pub fn cookie_values(&self) -> Vec<String> {
         self.cookies.iter().map(|cookie| cookie.value.clone()).collect()
-    }
-
-    /// Throws all cookies away.
-    pub fn forget_cookies(&mut self) {
-        self.cookies.clear();
     }
 
     #[track_caller]

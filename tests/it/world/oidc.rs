@@ -30,7 +30,6 @@ pub struct Client {
 /// One line of the ledger.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Entry {
-    pub kind: String,
     pub event: Option<String>,
     pub endpoint: Option<String>,
     pub grant: Option<String>,
@@ -39,10 +38,7 @@ pub struct Entry {
     /// The SHA-256 of the refresh token that was issued.
     pub issued: Option<String>,
     pub status: Option<u16>,
-    pub error: Option<String>,
     pub hint: Option<String>,
-    /// Milliseconds of Unix time.
-    pub at: u64,
 }
 
 /// What goes wrong with the next requests of a client.
@@ -94,11 +90,6 @@ impl Oidc {
             json!({ "id": id, "secret": secret, "redirectUris": redirect_uris, "accessTtl": access_ttl });
         self.tell(Method::POST, "/clients", &body);
         Client { server: self, id: id.into(), secret }
-    }
-
-    /// Takes requests and answers none, until told otherwise. Not for the shared one.
-    pub fn silence(&self, on: bool) {
-        self.tell(Method::POST, "/silence", &json!({ "on": on }));
     }
 
     fn tell(&self, method: Method, path: &str, body: &Value) -> Value {

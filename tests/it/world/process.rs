@@ -112,10 +112,6 @@ impl Process {
     pub fn await_end(&mut self, patience: Duration) -> ExitStatus {
         within(patience, "the process ends", || self.child.try_wait().unwrap())
     }
-
-    pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
-    }
 }
 
 impl Drop for Process {
