@@ -14,3 +14,6 @@ pub mod config;
 pub mod engine;
 // Floor 3: the outside world.
 pub mod edge;
+// Floor 4: the composition root, and the command line.
+pub mod cli;
+pub mod daemon;

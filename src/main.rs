@@ -1,3 +1,5 @@
 //! args → run → exit code.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    grantd::cli::main()
+}

@@ -50,6 +50,7 @@ impl IntegrationConfig {
             default_life: provider.expires_in,
             expected_account: self.expect_account.clone(),
             outage: if self.store.hold { Outage::Hold } else { Outage::Spool },
+            write_budget: self.store.write_budget(),
             scopes: self.scopes.clone(),
             dialect: provider.dialect.clone(),
             can_try: provider.account.is_some()
@@ -280,8 +281,7 @@ fn check_write_budget(
     provider: &ProviderConfig,
     at: At,
 ) {
-    let stand_in = config.store.endpoint_url.as_deref().is_some_and(|url| url.starts_with("http://"));
-    let Some(life) = provider.expires_in.filter(|_| config.store.kind == StoreKind::Aws && !stand_in) else {
+    let Some(life) = provider.expires_in.filter(|_| config.store.write_budget().is_some()) else {
         return;
     };
     let between = life * u32::from(config.refresh_at_permille) / 1000;

@@ -25,6 +25,8 @@ pub struct Config {
     pub sockets: Sockets,
     /// `[state]`.
     pub state: State,
+    /// `[store]`, over which an organization may lay keys of its own.
+    pub store: StoreConfig,
     /// `oauth.state_expiry`.
     pub state_expiry: Duration,
     /// `oauth.validation_interval`.
@@ -225,6 +227,7 @@ fn sections(reader: &mut Reader<'_>, mut whole: Section) -> Option<Config> {
         server: server?,
         sockets,
         state,
+        store: base,
         state_expiry,
         validation_interval,
         allowed_redirects,

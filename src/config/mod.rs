@@ -29,4 +29,4 @@ pub use server::{Server, Sockets, State, Tls};
 pub use source::{Problem, Problems};
 pub use stores::{AssumeRole, StoreConfig, StoreKind, StoreMode};
 pub use surroundings::Surroundings;
-pub use values::Schedule;
+pub use values::{Schedule, duration};

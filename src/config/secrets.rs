@@ -1,4 +1,4 @@
-//! Secrets by reference: a systemd credential, a file, a variable, or another secret. Never in the file itself.
+//! Secrets by reference: a systemd credential, a file, a variable, or a secret of AWS. Never in the file itself.
 
 use super::reader::{Reader, Section};
 use super::source::{At, Spot};
@@ -16,6 +16,13 @@ pub enum SecretSource {
     File(PathBuf),
     /// An environment variable.
     Variable(String),
+    /// A secret of AWS Secrets Manager, read with the settings of `[store]` when it is needed.
+    Secret {
+        /// Its name or ARN.
+        name: String,
+        /// The member of its JSON object, if it holds one: what stands after `#`.
+        member: Option<String>,
+    },
 }
 
 /// Why a secret cannot be read.
@@ -65,6 +72,10 @@ impl SecretSource {
                     remedy: format!("set {name} in grantd's environment"),
                 }),
             },
+            Self::Secret { .. } => Err(Unreadable {
+                what: "a secret of AWS Secrets Manager cannot be used here".into(),
+                remedy: "use { credential = \"name\" }, { file = \"/path\" } or { env = \"NAME\" }".into(),
+            }),
         }
     }
 
@@ -92,7 +103,7 @@ fn read_file(path: &Path, around: &dyn Surroundings) -> Result<Zeroizing<Vec<u8>
     })
 }
 
-const HOW: &str = "use { credential = \"name\" }, { file = \"/path\" } or { env = \"NAME\" }";
+const HOW: &str = "use { credential = \"name\" }, { file = \"/path\" }, { env = \"NAME\" } or, for a client, { secret = \"/path#member\" }";
 
 /// Reads a reference; does not follow it.
 pub(super) fn reference(
@@ -140,10 +151,22 @@ fn one_of(reader: &mut Reader<'_>, inner: &mut Section) -> Vec<SecretSource> {
     if let Some(name) = reader.text(inner, "env") {
         found.push(SecretSource::Variable(name.value));
     }
-    for later in ["secret", "kms"] {
-        if let Some(place) = reader.text(inner, if later == "secret" { "secret" } else { "kms" }) {
-            reader.wrong(place.at, format!("`{later}` references are not in this version"), HOW);
+    if let Some(place) = reader.text(inner, "secret") {
+        let (name, member) = match place.value.split_once('#') {
+            Some((name, member)) => (name.to_owned(), Some(member.to_owned())),
+            None => (place.value, None),
+        };
+        if name.is_empty() || member.as_deref() == Some("") {
+            reader.wrong(
+                place.at,
+                "the reference names no secret, or no member after `#`",
+                "write { secret = \"/path/of/the/secret\" }, or { secret = \"/path#member\" }",
+            );
         }
+        found.push(SecretSource::Secret { name, member });
+    }
+    if let Some(place) = reader.text(inner, "kms") {
+        reader.wrong(place.at, "`kms` references are not in this version", HOW);
     }
     found
 }
@@ -155,7 +178,10 @@ pub(super) fn readable(
     key: &'static str,
 ) -> Option<SecretSource> {
     let Spot { value, at } = reference(reader, section, key)?;
-    if let Err(why) = value.read_text(reader.around) {
+    // Read when it is needed: a start never waits for AWS.
+    if !matches!(value, SecretSource::Secret { .. })
+        && let Err(why) = value.read_text(reader.around)
+    {
         unreadable(reader, at, &why);
     }
     Some(value)

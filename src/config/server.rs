@@ -127,6 +127,14 @@ fn tls(reader: &mut Reader<'_>, mut section: Section) -> Option<Tls> {
         reader.wrong(*at, message, "let grantd's user read the certificate");
     }
     let key = secrets::readable(reader, &mut section, "key");
+    if let Some(SecretSource::Secret { .. }) = key {
+        let at = section.at;
+        reader.wrong(
+            at,
+            "the TLS key must be on this host",
+            "use { credential = \"name\" } or { file = \"/path\" }",
+        );
+    }
     if key.is_none() {
         let at = section.at;
         reader.wrong(at, "`tls` has no usable `key`", "add key = { file = \"/etc/grantd/tls.key\" }");

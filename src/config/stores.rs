@@ -52,6 +52,25 @@ pub struct AssumeRole {
     pub external_id: Option<String>,
 }
 
+impl StoreConfig {
+    /// How many times a day one record may be written. Secrets Manager keeps about a hundred versions and removes none that is
+    /// younger than a day (AWS: "Secrets Manager quotas"); ninety leave room for an operator. A stand-in on loopback has no limit.
+    #[must_use]
+    pub fn write_budget(&self) -> Option<u32> {
+        let stand_in = self.endpoint_url.as_deref().is_some_and(|url| url.starts_with("http://"));
+        (self.kind == StoreKind::Aws && !stand_in).then_some(90)
+    }
+
+    /// Whether a record kept under the same name is in the same place: the same store, seen with the same rights.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        let place = |store: &Self| {
+            (store.kind, store.region.clone(), store.assume_role.clone(), store.endpoint_url.clone())
+        };
+        place(self) == place(other)
+    }
+}
+
 impl Default for StoreConfig {
     fn default() -> Self {
         Self {

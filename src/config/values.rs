@@ -37,8 +37,9 @@ fn parser() -> CronParser {
     CronParser::builder().seconds(Seconds::Required).dom_and_dow(true).build()
 }
 
-/// `90s`, `5m`, `4h`, `30d`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+/// Reads `90s`, `5m`, `4h` or `30d`; `None` for anything else.
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let factor = match unit {
         "s" => 1,

@@ -6,8 +6,8 @@ use crate::edge::spool::Spool;
 use crate::edge::store::Store;
 use crate::engine::{AuthorizationRequest, Authorized, Authorizer, Entropy, Pending, Performer};
 use crate::lifecycle::{
-    Action, Beginning, Code, Completion, Effect, Entry, Identity, IntegrationId, Refusal, SpoolFault, Spent,
-    StoreFault, Trial, WireFault,
+    Action, Beginning, Code, Completion, Effect, Entry, Identity, IntegrationId, Refusal, Sealed, Spent,
+    SpoolFault, StoreFault, Trial, WireFault,
 };
 use crate::secret::Nonce;
 use arc_swap::ArcSwap;
@@ -42,6 +42,34 @@ impl Edges {
     }
 }
 
+/// One line of the audit trail, at the level that its weight asks for.
+macro_rules! transition {
+    ($level:ident, $identity:expr, $entry:expr) => {
+        tracing::$level!(
+            target: "grantd::audit",
+            integration = %$identity.integration,
+            organization = %$identity.organization,
+            provider = %$identity.provider,
+            what = $entry.what,
+            from = $entry.from,
+            to = $entry.to,
+            cause = $entry.cause,
+            generation = $entry.generation,
+            "transition"
+        )
+    };
+}
+
+/// INFO: a life changed. WARN: it heals by itself, and somebody should look. ERROR: a person must act.
+fn weight(what: &str) -> tracing::Level {
+    match what {
+        "needs_reauth" | "unusable" => tracing::Level::ERROR,
+        "in_doubt" | "refresh_failed" | "store_failed" | "clear_failed" | "renumbered" | "unverified"
+        | "consent_failed" | "consent_refused" => tracing::Level::WARN,
+        _ => tracing::Level::INFO,
+    }
+}
+
 impl Performer for Edges {
     fn perform(&self, identity: &Identity, effect: Effect) -> Pending<Completion> {
         match effect {
@@ -54,15 +82,29 @@ impl Performer for Edges {
                 now(Completion::Claimed)
             }
             Effect::Intend { intent, .. } => self.on_disk(identity, move |spool, identity| {
-                spool.intend(identity, &intent).map_or_else(Completion::IntentFailed, |()| Completion::Intended)
+                spool
+                    .intend(identity, &intent)
+                    .map_or_else(Completion::IntentFailed, |()| Completion::Intended)
             }),
             Effect::Seal { sealed, .. } => self.on_disk(identity, move |spool, identity| {
                 spool.seal(identity, &sealed).map_or_else(Completion::SealFailed, |()| Completion::Sealed)
             }),
             Effect::Mark { mark, slot, .. } => self.on_disk(identity, move |spool, identity| {
-                spool.mark(identity, mark, slot).map_or_else(Completion::MarkFailed, |()| Completion::Marked)
+                spool.mark(identity, mark, &slot).map_or_else(Completion::MarkFailed, |()| Completion::Marked)
             }),
-            Effect::Publish(_) | Effect::Withdraw | Effect::Audit(_) | Effect::Tell(_) => now(Completion::Marked),
+            Effect::Quarantine(sealed) => self.on_disk(identity, move |spool, identity| {
+                if let Err(fault) = spool.quarantine(identity, &sealed) {
+                    tracing::error!(
+                        integration = %identity.integration,
+                        cause = fault.word(),
+                        "an answer that cannot be read is not in quarantine; it stays sealed until the next one"
+                    );
+                }
+                Completion::Marked
+            }),
+            Effect::Publish(_) | Effect::Withdraw | Effect::Audit(_) | Effect::Tell(_) => {
+                now(Completion::Marked)
+            }
             outward @ (Effect::Exchange { .. }
             | Effect::Refresh { .. }
             | Effect::Try { .. }
@@ -76,19 +118,20 @@ impl Performer for Edges {
         }
     }
 
+    fn quarantined(&self, identity: &Identity) -> Pending<Vec<Arc<Sealed>>> {
+        let (spool, identity) = (self.spool.clone(), identity.clone());
+        Box::pin(async move {
+            tokio::task::spawn_blocking(move || spool.quarantined(&identity)).await.unwrap_or_default()
+        })
+    }
+
     fn audit(&self, identity: &Identity, entry: &Entry) {
-        tracing::info!(
-            target: "grantd::audit",
-            integration = %identity.integration,
-            organization = %identity.organization,
-            provider = %identity.provider,
-            what = entry.what,
-            from = entry.from,
-            to = entry.to,
-            cause = entry.cause,
-            generation = entry.generation,
-            "transition"
-        );
+        use tracing::Level;
+        match weight(entry.what) {
+            Level::ERROR => transition!(error, identity, entry),
+            Level::WARN => transition!(warn, identity, entry),
+            _ => transition!(info, identity, entry),
+        }
     }
 }
 
@@ -119,8 +162,11 @@ impl Authorizer for Edges {
         });
         Box::pin(async move {
             let asked = AuthorizeRequest { state: request.state, nonce, scopes: request.scopes };
-            let (url, frozen) =
-                route.provider.authorize(asked, &route.redirect_uri).await.map_err(|error| refusal(&error))?;
+            let (url, frozen) = route
+                .provider
+                .authorize(asked, &route.redirect_uri)
+                .await
+                .map_err(|error| refusal(&error))?;
             let (per_integration, expires_at) = (route.per_integration, request.expires_at);
             Ok(Authorized { url, beginning: Beginning { frozen, per_integration, expires_at } })
         })
@@ -143,6 +189,7 @@ async fn go_out(route: Route, identity: Identity, effect: Effect) -> Completion 
         | Effect::Release { .. }
         | Effect::Intend { .. }
         | Effect::Seal { .. }
+        | Effect::Quarantine(_)
         | Effect::Publish(_)
         | Effect::Withdraw
         | Effect::Mark { .. }
@@ -158,13 +205,16 @@ const fn nowhere(effect: &Effect) -> Completion {
             Completion::Answered(Spent::NotSent(WireFault::Misconfigured))
         }
         Effect::Try { .. } => Completion::Tried(Trial::Silent),
-        Effect::RevokeUpstream { .. } => Completion::UpstreamRevoked(crate::lifecycle::Revocation::Unsupported),
+        Effect::RevokeUpstream { .. } => {
+            Completion::UpstreamRevoked(crate::lifecycle::Revocation::Unsupported)
+        }
         Effect::Store { .. } | Effect::Clear { .. } => Completion::StoreFailed(StoreFault::Other),
         Effect::Load { .. } => Completion::LoadFailed(StoreFault::Other),
         Effect::Claim { .. }
         | Effect::Release { .. }
         | Effect::Intend { .. }
         | Effect::Seal { .. }
+        | Effect::Quarantine(_)
         | Effect::Publish(_)
         | Effect::Withdraw
         | Effect::Mark { .. }

@@ -30,6 +30,7 @@ pub(super) struct Live {
 pub(super) struct Waiter {
     pub(super) identity: Identity,
     pub(super) provider_name: String,
+    pub(super) kept_in: String,
     pub(super) then: Option<String>,
     pub(super) reply: Reply<super::Landing>,
 }
@@ -96,6 +97,7 @@ pub(super) fn failure_of(effect: &Effect) -> Completion {
         Effect::RevokeUpstream { .. } => Completion::UpstreamRevoked(Revocation::Silent),
         Effect::Mark { .. }
         | Effect::Release { .. }
+        | Effect::Quarantine(_)
         | Effect::Publish(_)
         | Effect::Withdraw
         | Effect::Audit(_)

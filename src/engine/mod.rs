@@ -11,7 +11,7 @@ mod ports;
 mod run;
 
 pub use board::{Board, Cell, Posting, Served};
-pub use handle::{Ended, Going, Handle, Landed, Landing, Reload, Start, Started};
+pub use handle::{Ended, Going, Handle, Landed, Landing, Recovered, Reload, Start, Started};
 pub use plan::{Plan, Planned};
 pub use ports::{AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Pending, Performer};
 pub use run::{Engine, Ports};

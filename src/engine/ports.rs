@@ -1,9 +1,10 @@
 //! What the engine asks of the world. `daemon` plugs the edges in; tests plug in doubles.
 
-use crate::lifecycle::{Beginning, Completion, Effect, Entry, Identity, Random, Refusal};
+use crate::lifecycle::{Beginning, Completion, Effect, Entry, Identity, Random, Refusal, Sealed};
 use crate::secret::StateToken;
 use crate::time::Timestamp;
 use std::pin::Pin;
+use std::sync::Arc;
 
 /// A future that a port hands to the engine.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -12,6 +13,9 @@ pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub trait Performer: Send + Sync {
     /// Carries out one effect that ends in a completion. Bounded in time, every one of them.
     fn perform(&self, identity: &Identity, effect: Effect) -> Pending<Completion>;
+
+    /// The answers of an integration that are in quarantine, the oldest first.
+    fn quarantined(&self, identity: &Identity) -> Pending<Vec<Arc<Sealed>>>;
 
     /// Leaves a line in the audit trail. Must not block.
     fn audit(&self, identity: &Identity, entry: &Entry);

@@ -94,6 +94,9 @@ pub enum Effect {
         /// What becomes of the slot.
         slot: SlotFate,
     },
+    /// Keep a copy of an answer that holds tokens perhaps, and cannot be read. Waited for by nobody: the answer stays sealed in
+    /// its slot meanwhile.
+    Quarantine(Arc<Sealed>),
     /// Tell the provider that the grant ends (RFC 7009), within 10 s. Ends: `UpstreamRevoked`.
     RevokeUpstream {
         /// The operation.
@@ -110,10 +113,12 @@ pub enum Effect {
 }
 
 /// What becomes of a slot when a mark is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SlotFate {
     /// It stays.
     Kept,
+    /// All of it is overwritten, but for the answers of these generations: the store does not hold them yet.
+    Spared(Vec<u64>),
     /// It is overwritten and free again.
     Scrubbed,
 }

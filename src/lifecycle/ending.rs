@@ -77,6 +77,8 @@ impl Integration {
             (Stage::Clearing(_), Completion::Stored | Completion::StoredBeside) => {
                 self.mended(&[Kind::Storing]);
                 self.note("cleared", "");
+                self.wrote(now);
+                self.wrote(now);
                 // Two generations: the second write leaves AWSPREVIOUS clear as well.
                 self.finish(self.newest_generation().saturating_add(2));
             }
@@ -157,7 +159,7 @@ impl Integration {
 
     fn finish(&mut self, generation: u64) {
         self.grant = None;
-        self.mark = Mark { generation, standing: Standing::Revoked };
+        self.mark = Mark { generation, standing: Standing::Revoked, ..self.mark };
         let op = self.op();
         self.set_stage(Stage::Finishing(op));
         self.out.push(Effect::Mark { op, mark: self.mark, slot: SlotFate::Scrubbed });

@@ -5,7 +5,7 @@
 
 use super::life::{Kind, Phase, Unstored};
 use super::machine::Integration;
-use super::{Code, Completion, ConsentEnd, Effect, Loaded, Mark, Record, Sealed, SlotFate, policy};
+use super::{Code, Completion, ConsentEnd, Effect, Loaded, Mark, Record, Sealed, StoreFault, policy};
 use crate::secret::{AccessToken, Nonce, RefreshToken};
 use crate::time::Timestamp;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ impl Integration {
         match (unstored.phase, end) {
             (Phase::Writing(_), Completion::Stored) => self.stored(now, false),
             (Phase::Writing(_), Completion::StoredBeside) => self.stored(now, true),
-            (Phase::Writing(_), Completion::StoreFailed(fault)) => self.write_later(fault.word(), now),
+            (Phase::Writing(_), Completion::StoreFailed(fault)) => self.write_later(fault, now),
             (Phase::Writing(_), Completion::IdTaken) => {
                 let op = self.op();
                 self.set_phase(Phase::Reading(op));
@@ -33,7 +33,7 @@ impl Integration {
                 self.renumber(theirs.generation, now);
             }
             (Phase::Reading(_), Completion::Loaded(_)) => self.renumber(0, now),
-            (Phase::Reading(_), Completion::LoadFailed(fault)) => self.write_later(fault.word(), now),
+            (Phase::Reading(_), Completion::LoadFailed(fault)) => self.write_later(fault, now),
             (Phase::Resealing(_), end) => {
                 if let Some(unstored) = &mut self.unstored {
                     unstored.durable |= matches!(end, Completion::Sealed);
@@ -77,19 +77,44 @@ impl Integration {
             self.fail(Kind::Foreign, "foreign_writer", now);
         }
         self.note("stored", if beside { "beside_a_foreign_value" } else { "" });
-        self.mark = self.marked(self.mark.generation.max(record.generation));
-        let op = self.op();
+        self.mark.generation = self.mark.generation.max(record.generation);
+        self.wrote(now);
+        let (op, slot) = (self.op(), self.scrubbed_but(None));
         self.set_phase(Phase::Marking(op));
-        self.out.push(Effect::Mark { op, mark: self.mark, slot: SlotFate::Scrubbed });
+        self.out.push(Effect::Mark { op, mark: self.mark, slot });
     }
 
-    fn write_later(&mut self, cause: &'static str, now: Timestamp) {
+    /// Counts a write, and says when the secret takes few more today.
+    pub(super) fn wrote(&mut self, now: Timestamp) {
+        self.mark.writes = self.mark.writes.and_one(now);
+        let Some(budget) = self.terms.write_budget else { return };
+        let written = self.mark.writes.of_the_day(now);
+        if written >= budget * 2 / 3 {
+            self.fail(Kind::Budget, "write_budget", now);
+        } else {
+            self.mended(&[Kind::Budget]);
+        }
+    }
+
+    fn write_later(&mut self, fault: StoreFault, now: Timestamp) {
+        let cause = fault.word();
         self.fail(Kind::Storing, cause, now);
         self.note("store_failed", cause);
         let seed = self.seed;
         let Some(unstored) = &mut self.unstored else { return };
         unstored.attempts = unstored.attempts.saturating_add(1);
-        let wait = policy::backoff(unstored.attempts, Duration::from_secs(1), Duration::from_secs(60), seed);
+        let (first, most) = match fault {
+            // Versions younger than a day are never removed: asking again soon cannot help.
+            StoreFault::Quota => (Duration::from_secs(60), Duration::from_secs(900)),
+            StoreFault::Denied
+            | StoreFault::Throttled
+            | StoreFault::Unreachable
+            | StoreFault::Missing
+            | StoreFault::Key
+            | StoreFault::Deleted
+            | StoreFault::Other => (Duration::from_secs(1), Duration::from_secs(8)),
+        };
+        let wait = policy::backoff(unstored.attempts, first, most, seed);
         unstored.phase = Phase::Waiting(now.plus(wait));
         if std::mem::take(&mut unstored.tell) {
             let end = if unstored.durable {

@@ -160,6 +160,8 @@ pub(super) enum Kind {
     Foreign,
     /// The disk.
     Sealing,
+    /// The store keeps few more versions today.
+    Budget,
 }
 
 /// The lease that is served.

@@ -7,8 +7,8 @@
 use super::life::{Doubt, Retry};
 use super::life::{Flight, Kind, Life, Phase, Restoring, Served, Stage, Step, Trouble, Unstored};
 use super::{
-    Asker, Completion, Effect, Effects, Entry, Event, Exchange, Identity, Lease, Mark, Op, Record,
-    Revocation, Terms, policy,
+    Asker, Code, Completion, Effect, Effects, Entry, Event, Exchange, Identity, Intent, Lease, Mark, Op,
+    Outage, Record, Revocation, Rotation, Sealed, Terms, policy,
 };
 use crate::time::Timestamp;
 use std::collections::VecDeque;
@@ -27,6 +27,10 @@ pub struct Integration {
     pub(super) served: Option<Served>,
     pub(super) flight: Option<Flight>,
     pub(super) waiting: VecDeque<Arc<Exchange>>,
+    /// Consents that a crash left sealed and undecided.
+    pub(super) unverified: VecDeque<Arc<Sealed>>,
+    /// A presentation that a crash left in doubt.
+    pub(super) doubted: Option<Intent>,
     pub(super) unstored: Option<Unstored>,
     pub(super) doubt: Option<Doubt>,
     pub(super) retry: Option<Retry>,
@@ -37,6 +41,10 @@ pub struct Integration {
     pub(super) refreshes: u64,
     /// Whether the store was never read, because a sealed answer came first.
     pub(super) unread: bool,
+    /// When the last event came.
+    clock: Timestamp,
+    /// Whether the daemon is stopping: what is in flight goes on, nothing is begun.
+    draining: bool,
     pub(super) out: Effects,
     ops: u64,
     note: Option<(&'static str, &'static str)>,
@@ -56,6 +64,8 @@ impl Integration {
             served: None,
             flight: None,
             waiting: VecDeque::new(),
+            unverified: VecDeque::new(),
+            doubted: None,
             unstored: None,
             doubt: None,
             retry: None,
@@ -65,6 +75,8 @@ impl Integration {
             validated: None,
             refreshes: 0,
             unread: false,
+            clock: Timestamp::EPOCH,
+            draining: false,
             out: Vec::new(),
             ops: 0,
             note: None,
@@ -74,6 +86,7 @@ impl Integration {
     /// Takes one event and says what is to be done, in order. Leaves exactly one audit entry for each transition (invariant 9).
     #[must_use]
     pub fn handle(&mut self, event: Event, now: Timestamp) -> Effects {
+        self.clock = now;
         let from = self.word();
         self.take(event, now);
         self.go_on(now);
@@ -94,7 +107,7 @@ impl Integration {
         // While a spend is in flight it owns the slot: everything else waits for its end.
         let others = if self.flight.is_some() { None } else { self.resting_until() };
         let flight = self.flight.as_ref().and_then(Flight::until);
-        [lease, others, flight, self.refresh_due()].into_iter().flatten().min()
+        [lease, others, flight, self.refresh_due(self.clock)].into_iter().flatten().min()
     }
 
     fn resting_until(&self) -> Option<Timestamp> {
@@ -116,6 +129,20 @@ impl Integration {
         }
     }
 
+    /// Begins nothing any more; what is in flight is finished. Consents that wait for their turn are refused: their codes were
+    /// not sent.
+    #[must_use]
+    pub fn drain(&mut self) -> Effects {
+        self.draining = true;
+        while self.waiting.pop_front().is_some() {
+            self.tell_refused(
+                Code::TokenUnavailable,
+                "grantd is stopping: begin again with a new link in a while",
+            );
+        }
+        std::mem::take(&mut self.out)
+    }
+
     /// Whether something is under way whose end will change the view.
     #[must_use]
     pub fn is_busy(&self) -> bool {
@@ -126,7 +153,7 @@ impl Integration {
             Life::Revoked(ending) => !ending.stage.is_resting(),
             Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => false,
         };
-        flying || writing || reading || !self.waiting.is_empty()
+        flying || writing || reading || !self.waiting.is_empty() || !self.unverified.is_empty()
     }
 
     /// Whether an answer, a write or an ending is under way that a shutdown must wait for.
@@ -163,6 +190,7 @@ impl Integration {
             Event::RotationAsked { by } => self.rotation_asked(by, now),
             Event::RevocationAsked { by: _ } => self.revoke(),
             Event::CodeReceived(exchange) => self.waiting.push_back(Arc::from(exchange)),
+            Event::Recovered(sealed) => self.recovered(sealed),
             Event::Done { op, end } => self.done(op, end, now),
         }
     }
@@ -185,9 +213,15 @@ impl Integration {
             Life::Revoked(ending) => ending.stage.is_resting(),
             Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => true,
         };
+        if self.draining {
+            return;
+        }
+        if resting && let Some(sealed) = self.unverified.pop_front() {
+            return self.take_up(sealed, now);
+        }
         if resting && let Some(exchange) = self.waiting.pop_front() {
             self.begin_exchange(exchange);
-        } else if self.refresh_due().is_some_and(|due| due <= now) {
+        } else if self.refresh_due(now).is_some_and(|due| due <= now) {
             self.begin_refresh();
         }
     }
@@ -262,8 +296,8 @@ impl Integration {
     }
 
     /// When the next presentation of the refresh token is due, if nothing stands in its way.
-    pub(super) fn refresh_due(&self) -> Option<Timestamp> {
-        let free = self.flight.is_none() && self.unstored.is_none() && self.waiting.is_empty();
+    pub(super) fn refresh_due(&self, now: Timestamp) -> Option<Timestamp> {
+        let free = self.flight.is_none() && self.waiting.is_empty() && self.unverified.is_empty();
         if !free || !matches!(self.life, Life::Connected) {
             return None;
         }
@@ -275,7 +309,27 @@ impl Integration {
             policy::refresh_at(grant.written_at, until, self.terms.refresh_at_permille, self.seed)
         });
         let next = self.retry.map(|retry| retry.at).or(planned);
-        [next, self.nudged].into_iter().flatten().min()
+        let due = [next, self.nudged].into_iter().flatten().min()?;
+        Some(if self.is_held(now) { due.max(self.last_chance()) } else { due })
+    }
+
+    /// Whether a refresh waits until the lease is about to end, because its rotated token could not be stored (design §3, step 4).
+    fn is_held(&self, now: Timestamp) -> bool {
+        if matches!(self.terms.rotation, Rotation::None | Rotation::ReuseOk) {
+            return false;
+        }
+        let store_is_down = self.terms.outage == Outage::Hold && self.unstored.is_some();
+        store_is_down || self.is_out_of_budget(now)
+    }
+
+    /// Whether the store would not take another version today.
+    pub(super) fn is_out_of_budget(&self, now: Timestamp) -> bool {
+        self.terms.write_budget.is_some_and(|budget| self.mark.writes.of_the_day(now) >= budget)
+    }
+
+    fn last_chance(&self) -> Timestamp {
+        let lease = self.served.and_then(|served| served.until.map(|until| (served.from, until)));
+        lease.map_or(Timestamp::EPOCH, |(from, until)| policy::last_chance(from, until))
     }
 
     /// Serves the grant's access token, if it still lives (invariant 5).
@@ -333,6 +387,12 @@ impl Integration {
         let known = self.grant.as_ref().map_or(0, |grant| grant.generation);
         let unstored = self.unstored.as_ref().map_or(0, |unstored| unstored.record.generation);
         self.mark.generation.max(known).max(unstored)
+    }
+
+    /// The generation that the next answer gets: above everything that is known or sealed.
+    pub(super) fn next_generation(&self) -> u64 {
+        let undecided = self.unverified.iter().map(|sealed| sealed.generation).max().unwrap_or(0);
+        self.newest_generation().max(undecided).saturating_add(1)
     }
 
     /// The life in one word, for the audit trail.

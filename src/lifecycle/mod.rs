@@ -19,6 +19,7 @@ mod outcome;
 mod policy;
 mod portrait;
 mod record;
+mod recover;
 mod refusal;
 mod restore;
 mod sealed;
@@ -26,7 +27,10 @@ mod spend;
 mod state;
 mod terms;
 mod view;
+mod writes;
 
+#[cfg(test)]
+mod outages;
 #[cfg(test)]
 mod rows;
 #[cfg(test)]
@@ -47,8 +51,10 @@ pub use event::{
 pub use identity::{Identity, IntegrationId, NotAnIdentifier, OrganizationId, ProviderId};
 pub use machine::Integration;
 pub use record::{Account, NotARecord, Record, RecordStatus};
+pub use recover::Recovery;
 pub use refusal::{Code, Refusal};
-pub use sealed::{Found, Intent, Mark, Purpose, Sealed, Slot, Standing};
+pub use sealed::{Found, Intent, Mark, Purpose, Sealed, Standing};
 pub use state::{FlowKeys, Random, cookie_suffix};
 pub use terms::{Dialect, ExpectedAccount, IdTokenRules, Outage, Rotation, Terms};
 pub use view::{Action, Status, View};
+pub use writes::Writes;

@@ -1,6 +1,6 @@
 //! The portrait of an integration: its status object. Holds no secret and decides nothing.
 
-use super::life::{Kind, Life, Step};
+use super::life::{Kind, Life, Phase, Step};
 use super::machine::Integration;
 use super::{Action, Status, View};
 use crate::time::Timestamp;
@@ -14,6 +14,9 @@ impl Integration {
         let status = self.status(live.is_some());
         let (message, actions) = self.words(status);
         let revoked = matches!(self.life, Life::Revoked(_));
+        // While the mark is being moved the store has acknowledged already.
+        let waits_for_store =
+            self.unstored.as_ref().filter(|unstored| !matches!(unstored.phase, Phase::Marking(_)));
         View {
             identity: self.identity.clone(),
             connected: grant.is_some() && matches!(self.life, Life::Connected),
@@ -31,8 +34,8 @@ impl Integration {
             account: grant.map(|grant| grant.account.clone()).unwrap_or_default(),
             scopes: grant.and_then(|grant| grant.scope.as_deref()).map(split).unwrap_or_default(),
             generation: self.newest_generation(),
-            stored: grant.is_some() && self.unstored.is_none() && !revoked,
-            unstored_since: self.unstored.as_ref().map(|unstored| unstored.since),
+            stored: grant.is_some() && waits_for_store.is_none() && !revoked,
+            unstored_since: waits_for_store.map(|unstored| unstored.since),
         }
     }
 
@@ -88,8 +91,17 @@ impl Integration {
 
     fn connected_words(&self, cause: &'static str) -> (String, Vec<Action>) {
         if let Some(doubt) = self.doubt {
+            let lost = match cause {
+                "unreadable" | "cut" => {
+                    "cannot be read and is kept in quarantine: `grantd recover` tries again"
+                }
+                _ => "was lost",
+            };
+            let until = self.served.and_then(|served| served.until);
+            let lease =
+                until.map_or_else(|| "no lease is left".into(), |until| format!("the lease ends at {until}"));
             let message = format!(
-                "a refresh is in doubt: the provider's answer was lost ({cause}); the token is presented again at {}",
+                "a refresh is in doubt: the provider's answer {lost} ({cause}); {lease}; the token is presented again at {}",
                 doubt.at
             );
             return (message, vec![Action::Reconnect]);
@@ -113,6 +125,10 @@ impl Integration {
                 format!(
                     "someone else writes to this secret ({cause}): grantd keeps its own record beside theirs"
                 ),
+                vec![Action::Configure],
+            ),
+            Some(Kind::Budget) => (
+                "the secret was written so often today that AWS keeps few more versions: refreshes come late until tomorrow".into(),
                 vec![Action::Configure],
             ),
             Some(Kind::Sealing) => {

@@ -5,90 +5,104 @@
 
 use super::life::{Ending, Flight, Fresh, Kind, Life, Restoring, Retry, Stage, Step};
 use super::machine::Integration;
-use super::outcome::{Outcome, classify};
+use super::outcome::{Issued, Outcome, classify};
 use super::{
-    Completion, Effect, Found, Intent, Loaded, Mark, Purpose, Record, RecordStatus, Sealed, Slot, SlotFate,
-    Standing, policy,
+    Completion, Dialect, Effect, Found, Intent, Loaded, Mark, Purpose, Record, RecordStatus, Sealed,
+    SlotFate, Standing, policy,
 };
+use crate::secret::RefreshToken;
 use crate::time::Timestamp;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What the sealed answers of a crash come to.
+#[derive(Default)]
+struct Left {
+    /// The newest refreshed generation.
+    base: Option<(Arc<Sealed>, Box<Issued>)>,
+    /// Consents that nobody knows to be accepted or refused.
+    consents: VecDeque<Arc<Sealed>>,
+    /// A presentation of the newest refresh token that is in doubt.
+    doubt: Option<Intent>,
+    /// Answers that hold tokens perhaps, and cannot be read.
+    unreadable: Vec<Arc<Sealed>>,
+}
 
 impl Integration {
     pub(super) fn restore(&mut self, found: Found, now: Timestamp) {
         self.mark = found.mark;
         let refused = found.mark.standing == Standing::NeedsReauth;
-        match (found.mark.standing, found.slot) {
-            (Standing::Revoking, Slot::Answered(sealed)) => self.restore_ending(Some(&sealed)),
-            (Standing::Revoking, Slot::Free | Slot::Intended(_)) => self.restore_ending(None),
-            (Standing::Revoked, Slot::Answered(sealed)) if sealed.purpose == Purpose::Exchange => {
+        let mut left = self.left(found);
+        self.out.extend(left.unreadable.drain(..).map(Effect::Quarantine));
+        match self.mark.standing {
+            Standing::Revoking => self.restore_ending(left),
+            Standing::Revoked => {
                 self.life = Life::Revoked(Ending::over());
-                self.resume(sealed, now);
+                self.unverified = left.consents;
             }
-            (Standing::Revoked, _) => self.life = Life::Revoked(Ending::over()),
-            (Standing::NeedsReauth | Standing::Normal, Slot::Answered(sealed)) => {
-                let fresh = sealed.generation > self.mark.generation;
-                if !refused || (fresh && sealed.purpose == Purpose::Exchange) {
-                    self.resume(sealed, now);
-                } else {
-                    self.load(None, refused);
-                }
-            }
-            (Standing::NeedsReauth | Standing::Normal, Slot::Intended(intent)) => {
-                self.load(Some(intent), refused);
-            }
-            (Standing::NeedsReauth | Standing::Normal, Slot::Free) => self.load(None, refused),
-        }
-    }
-
-    /// A sealed answer that was not scrubbed: goes on as if it had just been sealed.
-    fn resume(&mut self, sealed: Arc<Sealed>, now: Timestamp) {
-        match (sealed.purpose, classify(&sealed.answer, &self.terms.dialect)) {
-            (_, Outcome::Issued(issued)) => {
-                if matches!(self.life, Life::Restoring(_)) {
-                    self.life = match sealed.purpose {
-                        Purpose::Refresh => Life::Connected,
-                        // The life before the consent is read from the store if the consent comes to nothing.
-                        Purpose::Exchange => Life::Unconnected(None),
-                    };
-                    self.unread = true;
+            Standing::NeedsReauth | Standing::Normal => {
+                if left.base.is_none() && left.consents.is_empty() {
+                    return self.load(left.doubt, refused);
                 }
                 self.note("resumed", "sealed_answer");
-                match sealed.purpose {
-                    Purpose::Refresh => self.refreshed(sealed, *issued, true, now),
-                    // Nobody waits for its end any more: the first attempt counts as told.
-                    Purpose::Exchange => {
-                        self.check_fresh(Fresh { sealed, issued, durable: true, attempts: 1 }, now);
+                self.unread = true;
+                self.doubted = left.doubt;
+                self.unverified = left.consents;
+                match left.base {
+                    Some((sealed, issued)) => {
+                        self.life = if refused { Life::NeedsReauth } else { Life::Connected };
+                        self.refreshed(sealed, *issued, true, now);
                     }
+                    // The life before the consent is read from the store if the consent comes to nothing.
+                    None => self.life = Life::Unconnected(None),
                 }
             }
-            (Purpose::Refresh, Outcome::Ambiguous(_)) => {
-                let intent = Intent {
-                    purpose: Purpose::Refresh,
-                    generation: sealed.generation.saturating_sub(1),
-                    attempt: 1,
-                    at: sealed.answer.received_at,
-                };
-                self.load(Some(intent), false);
-            }
-            // Nothing was issued: the store holds the newest, and the provider will say no again if it must.
-            (_, _) if !matches!(self.life, Life::Revoked(_)) => {
-                self.load(None, self.mark.standing == Standing::NeedsReauth);
-            }
-            (_, _) => {}
         }
     }
 
-    fn restore_ending(&mut self, sealed: Option<&Arc<Sealed>>) {
-        let late = sealed.and_then(|sealed| match classify(&sealed.answer, &self.terms.dialect) {
-            Outcome::Issued(issued) => issued
-                .refresh_token
-                .or_else(|| sealed.presented.as_ref().map(crate::secret::RefreshToken::duplicate)),
-            Outcome::InvalidGrant
-            | Outcome::ClientRejected(_)
-            | Outcome::Refused { .. }
-            | Outcome::Ambiguous(_) => None,
+    fn left(&self, found: Found) -> Left {
+        let mut left = Left::default();
+        for sealed in found.answers {
+            let outcome = classify(&sealed.answer, &self.terms.dialect);
+            match (sealed.purpose, outcome) {
+                // Whatever was sealed before it led to it, and is over.
+                (Purpose::Refresh, Outcome::Issued(issued)) => {
+                    left = Left { base: Some((sealed, issued)), ..Left::default() };
+                }
+                (Purpose::Exchange, Outcome::Issued(_)) => left.consents.push_back(sealed),
+                (purpose, Outcome::Ambiguous(_)) => {
+                    if purpose == Purpose::Refresh {
+                        left.doubt = Some(presentation_of(&sealed));
+                    }
+                    if is_worth_keeping(&sealed) {
+                        left.unreadable.push(sealed);
+                    }
+                }
+                // Nothing was issued: the provider will say no again if it must.
+                (_, Outcome::InvalidGrant | Outcome::ClientRejected(_) | Outcome::Refused { .. }) => {}
+            }
+        }
+        let presented = found.intent.filter(|intent| intent.purpose == Purpose::Refresh);
+        left.doubt = presented.or(left.doubt);
+        left
+    }
+
+    /// A consent whose answer was sealed before a crash: goes on as if it had just been sealed. Nobody waits for its end any more:
+    /// the first attempt counts as told.
+    pub(super) fn take_up(&mut self, sealed: Arc<Sealed>, now: Timestamp) {
+        if let Outcome::Issued(issued) = classify(&sealed.answer, &self.terms.dialect) {
+            self.check_fresh(Fresh { sealed, issued, durable: true, attempts: 1 }, now);
+        }
+    }
+
+    fn restore_ending(&mut self, left: Left) {
+        let consent = left.consents.back().and_then(|sealed| token_of(sealed, &self.terms.dialect));
+        let refreshed = left.base.and_then(|(sealed, issued)| {
+            let presented = || sealed.presented.as_ref().map(RefreshToken::duplicate);
+            issued.refresh_token.or_else(presented)
         });
+        let late = consent.or(refreshed);
         self.life = Life::Revoked(Ending { stage: Stage::Waiting, upstream: None, attempts: 0, late });
         self.note("resumed", "revocation");
     }
@@ -166,14 +180,12 @@ impl Integration {
         self.life = if refused && !newer { Life::NeedsReauth } else { Life::Connected };
         self.publish(now);
         if newer {
-            self.mark = Mark { generation: self.newest_generation(), standing: Standing::Normal };
+            self.mark =
+                Mark { generation: self.newest_generation(), standing: Standing::Normal, ..self.mark };
         }
-        match intent
-            .filter(|intent| intent.purpose == Purpose::Refresh && intent.generation == self.mark.generation)
-        {
-            Some(intent) => self.doubtful(intent.at, intent.attempt, now),
-            None if newer => self.tidy(),
-            None => {}
+        self.doubted = intent;
+        if !self.take_up_doubt(now) && newer {
+            self.tidy();
         }
         let spendable = self.grant.as_ref().is_some_and(|grant| grant.refresh_token.is_some());
         if self.served.is_none() && !spendable && matches!(self.life, Life::Connected) {
@@ -186,19 +198,67 @@ impl Integration {
         }
     }
 
+    /// A presentation that a crash left in doubt, once the generation that was presented is the newest again.
+    pub(super) fn take_up_doubt(&mut self, now: Timestamp) -> bool {
+        let newest = self.newest_generation();
+        let Some(intent) = self.doubted.take().filter(|intent| intent.generation == newest) else {
+            return false;
+        };
+        self.doubtful(intent.at, intent.attempt, now);
+        true
+    }
+
     fn found_revoked(&mut self, record: &Record) {
-        self.mark =
-            Mark { generation: record.generation.max(self.mark.generation), standing: Standing::Revoked };
+        self.mark = Mark {
+            generation: record.generation.max(self.mark.generation),
+            standing: Standing::Revoked,
+            ..self.mark
+        };
         self.life = Life::Revoked(Ending::over());
         self.note("restored", "revoked");
         self.tidy();
     }
 
-    /// Makes the mark durable as it stands now and scrubs the slot: the last step of every flight.
+    /// Makes the mark durable as it stands now and scrubs the slot, but for what the store does not hold yet: the last step of
+    /// every flight.
     pub(super) fn tidy(&mut self) {
         let op = self.op();
         self.flight = Some(Flight::Tidying(op));
-        self.out.push(Effect::Mark { op, mark: self.mark, slot: SlotFate::Scrubbed });
+        let unstored = self.unstored.as_ref().filter(|unstored| unstored.durable);
+        let slot = self.scrubbed_but(unstored.map(|unstored| unstored.record.generation));
+        self.out.push(Effect::Mark { op, mark: self.mark, slot });
+    }
+
+    /// All of the slot goes, but for what is spared and for the consents that nobody has decided on yet.
+    pub(super) fn scrubbed_but(&self, spared: Option<u64>) -> SlotFate {
+        let undecided = self.unverified.iter().map(|sealed| sealed.generation);
+        let spared: Vec<u64> = spared.into_iter().chain(undecided).collect();
+        if spared.is_empty() { SlotFate::Scrubbed } else { SlotFate::Spared(spared) }
+    }
+}
+
+/// The presentation that an answer answers.
+fn presentation_of(sealed: &Sealed) -> Intent {
+    Intent {
+        purpose: Purpose::Refresh,
+        generation: sealed.generation.saturating_sub(1),
+        attempt: 1,
+        at: sealed.answer.received_at,
+    }
+}
+
+/// Whether an answer that cannot be read holds tokens perhaps: it says that it succeeded.
+pub(super) fn is_worth_keeping(sealed: &Sealed) -> bool {
+    (200..300).contains(&sealed.answer.status) && !sealed.answer.body.is_empty()
+}
+
+fn token_of(sealed: &Sealed, dialect: &Dialect) -> Option<RefreshToken> {
+    match classify(&sealed.answer, dialect) {
+        Outcome::Issued(issued) => issued.refresh_token,
+        Outcome::InvalidGrant
+        | Outcome::ClientRejected(_)
+        | Outcome::Refused { .. }
+        | Outcome::Ambiguous(_) => None,
     }
 }
 

@@ -4,8 +4,7 @@ use super::testing::record;
 use super::world::{World, answer, terms};
 use super::{
     Asker, Code, Completion, ConsentEnd, Event, ExpectedAccount, Found, Intent, Loaded, Mark, Purpose,
-    Record, Revocation, Rotation, Slot, Spent, SpoolFault, Standing, Status, StoreFault, Terms, Trial,
-    WireFault,
+    Record, Revocation, Rotation, Spent, SpoolFault, Standing, Status, StoreFault, Terms, Trial, WireFault,
 };
 use std::time::Duration;
 
@@ -232,7 +231,7 @@ fn an_unreadable_answer_is_in_doubt() {
     let unreadable = answer(200, "<html>", world.now);
     world.will("refresh", unreadable);
     world.deadline();
-    assert_eq!(world.line(), "claim intend refresh seal release");
+    assert_eq!(world.line(), "claim intend refresh seal quarantine release");
     assert!(world.machine.view(world.now).message.contains("in doubt"));
 }
 
@@ -313,7 +312,10 @@ fn a_restored_record_is_served_or_refreshed() {
     let mut late = World::new(Rotation::Strict);
     let dead = Record { expires_at: Some(late.now), ..record("github", 3, "r3") };
     late.will("load", Completion::Loaded(Loaded::Record(Box::new(dead))));
-    late.restart(Found { mark: Mark { generation: 3, standing: Standing::Normal }, slot: Slot::Free });
+    late.restart(Found {
+        mark: Mark { generation: 3, standing: Standing::Normal, ..Mark::default() },
+        ..Found::default()
+    });
     assert_eq!((late.line().as_str(), late.served()), ("load", false));
     late.deadline();
     assert_eq!(late.line(), "claim intend refresh seal publish store scrub release");
@@ -325,7 +327,10 @@ fn a_store_that_is_behind_the_high_water_mark_is_not_spent_from() {
     let old =
         Record { expires_at: Some(world.now.plus(Duration::from_secs(60))), ..record("github", 3, "r3") };
     world.will("load", Completion::Loaded(Loaded::Record(Box::new(old))));
-    world.restart(Found { mark: Mark { generation: 4, standing: Standing::Normal }, slot: Slot::Free });
+    world.restart(Found {
+        mark: Mark { generation: 4, standing: Standing::Normal, ..Mark::default() },
+        ..Found::default()
+    });
     assert!(world.served(), "serving is open");
     for _hop in 0..20 {
         world.deadline();
@@ -343,8 +348,9 @@ fn a_sealed_answer_is_resumed_without_the_store() {
     world.now = first.now.plus(Duration::from_secs(5));
     world.will("store", Completion::StoreFailed(StoreFault::Unreachable));
     world.restart(Found {
-        mark: Mark { generation: 3, standing: Standing::Normal },
-        slot: Slot::Answered(sealed),
+        mark: Mark { generation: 3, standing: Standing::Normal, ..Mark::default() },
+        answers: vec![sealed],
+        intent: None,
     });
     assert_eq!((world.line().as_str(), world.served()), ("publish store", true));
     let bytes = |world: &World| world.stored[0].to_json().expose_secret().to_vec();
@@ -364,8 +370,9 @@ fn an_intent_without_an_outcome_is_in_doubt_after_a_restart() {
     };
     world.will("load", Completion::Loaded(Loaded::Record(Box::new(found))));
     world.restart(Found {
-        mark: Mark { generation: 3, standing: Standing::Normal },
-        slot: Slot::Intended(intent),
+        mark: Mark { generation: 3, standing: Standing::Normal, ..Mark::default() },
+        answers: Vec::new(),
+        intent: Some(intent),
     });
     assert!(world.served() && world.presented.is_empty());
     assert!(world.machine.view(world.now).message.contains("in doubt"));
@@ -380,7 +387,7 @@ fn a_revocation_bites_at_once_and_ends_upstream_and_in_the_store() {
     assert_eq!(world.line(), "withdraw mark revoke_upstream clear scrub");
     assert_eq!(world.status(), Status::Revoked);
     assert_eq!(world.revoked_upstream, [Some("r3".to_owned())]);
-    assert_eq!(world.mark, Mark { generation: 5, standing: Standing::Revoked });
+    assert_eq!((world.mark.generation, world.mark.standing), (5, Standing::Revoked));
     assert!(world.stored[0].refresh_token.is_none() && world.stored[0].access_token.is_none());
     assert_eq!(world.machine.upstream(), Some(Revocation::Confirmed));
 }
@@ -402,7 +409,10 @@ fn a_revocation_waits_for_a_spend_in_flight_and_revokes_the_newest_token() {
 fn a_revocation_is_finished_after_a_restart_even_if_the_store_was_down() {
     let mut world = World::new(Rotation::Strict);
     world.will("load", Completion::LoadFailed(StoreFault::Unreachable));
-    world.restart(Found { mark: Mark { generation: 3, standing: Standing::Revoking }, slot: Slot::Free });
+    world.restart(Found {
+        mark: Mark { generation: 3, standing: Standing::Revoking, ..Mark::default() },
+        ..Found::default()
+    });
     assert_eq!((world.status(), world.served()), (Status::Revoked, false));
     world.will("load", Completion::Loaded(Loaded::Record(Box::new(record("github", 3, "r3")))));
     world.deadline();
@@ -424,7 +434,10 @@ fn a_cleared_record_is_retried_until_the_store_has_it() {
 #[test]
 fn a_restored_tombstone_or_a_revoked_record_stays_revoked() {
     let mut world = World::new(Rotation::Strict);
-    world.restart(Found { mark: Mark { generation: 5, standing: Standing::Revoked }, slot: Slot::Free });
+    world.restart(Found {
+        mark: Mark { generation: 5, standing: Standing::Revoked, ..Mark::default() },
+        ..Found::default()
+    });
     assert_eq!((world.status(), world.line().as_str()), (Status::Revoked, ""));
     let mut other = World::new(Rotation::Strict);
     let cleared =
@@ -499,7 +512,10 @@ fn a_token_that_does_not_expire_is_never_refreshed() {
     let mut world = World::new(Rotation::None);
     let forever = Record { expires_at: None, refresh_token: None, ..record("github", 3, "none") };
     world.will("load", Completion::Loaded(Loaded::Record(Box::new(forever))));
-    world.restart(Found { mark: Mark { generation: 3, standing: Standing::Normal }, slot: Slot::Free });
+    world.restart(Found {
+        mark: Mark { generation: 3, standing: Standing::Normal, ..Mark::default() },
+        ..Found::default()
+    });
     assert!(world.served());
     for by in [Asker::Operator, Asker::App, Asker::Schedule] {
         world.happens(Event::RotationAsked { by });

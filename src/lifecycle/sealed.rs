@@ -3,6 +3,7 @@
 //! A sealed answer carries all that is needed to rebuild the record it leads to, byte for byte, without
 //! the store. The encodings here are what gets encrypted; encryption itself is the spool's.
 
+use super::writes::Writes;
 use super::{Account, Answer};
 use crate::secret::{Nonce, RefreshToken, SecretBytes};
 use crate::time::Timestamp;
@@ -54,13 +55,17 @@ pub struct Sealed {
     pub answer: Arc<Answer>,
 }
 
-/// The small durable note beside the slots: the newest generation ever seen, and how the grant stands.
+/// The small durable note beside the slots: the newest generation ever seen, how the grant stands, and how often its secret was
+/// written of late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Mark {
     /// The high-water mark: no lower generation is ever spent.
     pub generation: u64,
     /// How the grant stands.
     pub standing: Standing,
+    /// The writes of the last day.
+    #[serde(default)]
+    pub writes: Writes,
 }
 
 /// What must survive a restart even while the store is down.
@@ -83,20 +88,10 @@ pub enum Standing {
 pub struct Found {
     /// The mark; the default if there is none.
     pub mark: Mark,
-    /// What the integration's slot holds, if it has one.
-    pub slot: Slot,
-}
-
-/// What a slot holds.
-#[derive(Debug, Default)]
-pub enum Slot {
-    /// Nothing.
-    #[default]
-    Free,
-    /// An intent without an outcome: the spend is in doubt.
-    Intended(Intent),
-    /// An answer that was received and sealed, and perhaps not stored yet.
-    Answered(Arc<Sealed>),
+    /// Answers that were received and sealed, and perhaps not stored yet: those above the mark, the oldest first.
+    pub answers: Vec<Arc<Sealed>>,
+    /// An intent that is newer than every answer: the spend is in doubt.
+    pub intent: Option<Intent>,
 }
 
 impl Sealed {

@@ -6,8 +6,9 @@
 use super::life::{Accepted, Doubt, Flight, Fresh, Kind, Life, Phase, Retry, Spend, Step, Unstored};
 use super::machine::Integration;
 use super::outcome::{Issued, Outcome, classify};
+use super::restore::is_worth_keeping;
 use super::{
-    Account, Answer, Code, Completion, ConsentEnd, Effect, Exchange, Intent, Loaded, Mark, Purpose, Record,
+    Account, Answer, Code, Completion, ConsentEnd, Effect, Exchange, Intent, Loaded, Purpose, Record,
     RecordStatus, Sealed, SlotFate, Spent, Standing, Trial, id_token, policy,
 };
 use crate::secret::{Nonce, RefreshToken};
@@ -139,7 +140,7 @@ impl Integration {
         let grant = self.grant.as_ref();
         let base = Sealed {
             purpose: Purpose::Exchange,
-            generation: self.newest_generation().saturating_add(1),
+            generation: self.next_generation(),
             account: Account::default(),
             scope: None,
             presented: None,
@@ -168,7 +169,12 @@ impl Integration {
     fn open(&mut self, sealed: Arc<Sealed>, durable: bool, now: Timestamp) {
         match (classify(&sealed.answer, &self.terms.dialect), sealed.purpose) {
             (Outcome::Issued(issued), _) => self.issued(sealed, issued, durable, now),
-            (outcome, Purpose::Exchange) => self.exchange_refused(&outcome),
+            (outcome, Purpose::Exchange) => {
+                if matches!(outcome, Outcome::Ambiguous(_)) && is_worth_keeping(&sealed) {
+                    self.out.push(Effect::Quarantine(sealed));
+                }
+                self.exchange_refused(&outcome);
+            }
             (Outcome::InvalidGrant, Purpose::Refresh) => self.reread(0),
             (Outcome::ClientRejected(cause), Purpose::Refresh) => {
                 self.doubt = None;
@@ -181,6 +187,9 @@ impl Integration {
                 self.tidy();
             }
             (Outcome::Ambiguous(cause), Purpose::Refresh) => {
+                if is_worth_keeping(&sealed) {
+                    self.out.push(Effect::Quarantine(sealed));
+                }
                 let (since, attempts) =
                     self.doubt.map_or((now, 1), |doubt| (doubt.since, doubt.attempts.saturating_add(1)));
                 self.fail(Kind::Spending, cause, now);
@@ -453,13 +462,16 @@ impl Integration {
         self.note("settled", "");
         self.release();
         if self.unread && matches!(self.life, Life::Unconnected(_)) {
-            self.load(None, self.mark.standing == Standing::NeedsReauth);
+            let doubted = self.doubted.take();
+            self.load(doubted, self.mark.standing == Standing::NeedsReauth);
         }
-        // The slot was scrubbed after a later spend: what the store does not hold yet is sealed anew.
-        let op = self.op();
-        if let Some(unstored) = &mut self.unstored {
-            unstored.phase = Phase::Resealing(op);
-            self.out.push(Effect::Seal { op, sealed: Arc::clone(&unstored.sealed) });
+        // What only memory holds is sealed as soon as the disk takes it.
+        if self.unstored.as_ref().is_some_and(|unstored| !unstored.durable) {
+            let op = self.op();
+            if let Some(unstored) = &mut self.unstored {
+                unstored.phase = Phase::Resealing(op);
+                self.out.push(Effect::Seal { op, sealed: Arc::clone(&unstored.sealed) });
+            }
         }
     }
 
@@ -503,15 +515,11 @@ impl Integration {
         let op = self.op();
         let phase = Phase::Writing(op);
         let write = Arc::clone(&record);
-        self.unstored = Some(Unstored { record, sealed, since: now, attempts: 0, phase, tell, durable });
+        // A store that takes nothing keeps its age from one generation to the next.
+        let since = self.unstored.as_ref().map_or(now, |unstored| unstored.since);
+        self.unstored = Some(Unstored { record, sealed, since, attempts: 0, phase, tell, durable });
         self.out.push(Effect::Store { op, record: write });
-    }
-}
-
-impl Integration {
-    /// What a mark of the present generation says.
-    pub(super) const fn marked(&self, generation: u64) -> Mark {
-        Mark { generation, standing: self.mark.standing }
+        self.take_up_doubt(now);
     }
 }
 

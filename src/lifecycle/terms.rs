@@ -15,6 +15,8 @@ pub struct Terms {
     pub expected_account: ExpectedAccount,
     /// What to do while the store refuses writes.
     pub outage: Outage,
+    /// How many times a day the secret may be written, where its store sets a limit.
+    pub write_budget: Option<u32>,
     /// The scopes that were asked for, space-joined in requests unless the provider says otherwise.
     pub scopes: Vec<String>,
     /// How the provider's token answers are read.

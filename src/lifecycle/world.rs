@@ -27,6 +27,8 @@ pub(super) struct World {
     pub(super) stored: Vec<Arc<Record>>,
     pub(super) sealed: Option<Arc<Sealed>>,
     pub(super) mark: Mark,
+    /// What became of the slot at each scrub.
+    pub(super) fates: Vec<SlotFate>,
     pub(super) presented: Vec<String>,
     pub(super) revoked_upstream: Vec<Option<String>>,
     issued: u64,
@@ -42,6 +44,7 @@ pub(super) fn terms(rotation: Rotation) -> Terms {
         default_life: None,
         expected_account: ExpectedAccount::default(),
         outage: Outage::Hold,
+        write_budget: None,
         scopes: vec!["repo".into()],
         dialect: Dialect::default(),
         can_try: true,
@@ -77,6 +80,7 @@ impl World {
             stored: Vec::new(),
             sealed: None,
             mark: Mark::default(),
+            fates: Vec::new(),
             presented: Vec::new(),
             revoked_upstream: Vec::new(),
             issued: 0,
@@ -102,7 +106,7 @@ impl World {
         };
         self.mark = Mark { generation, ..self.mark };
         self.will("load", Completion::Loaded(Loaded::Record(Box::new(found))));
-        self.restart(Found { mark: self.mark, slot: super::Slot::Free });
+        self.restart(Found { mark: self.mark, ..Found::default() });
     }
 
     pub(super) fn restart(&mut self, found: Found) {
@@ -211,12 +215,15 @@ impl World {
             Effect::Load { op } => ("load", Some(op)),
             Effect::Mark { op, mark, slot } => {
                 self.mark = mark;
-                (if slot == SlotFate::Scrubbed { "scrub" } else { "mark" }, Some(op))
+                let kind = if slot == SlotFate::Kept { "mark" } else { "scrub" };
+                self.fates.push(slot);
+                (kind, Some(op))
             }
             Effect::RevokeUpstream { op, refresh_token, .. } => {
                 self.revoked_upstream.push(refresh_token.map(|token| token.expose_secret().into()));
                 ("revoke_upstream", Some(op))
             }
+            Effect::Quarantine(_) => ("quarantine", None),
             Effect::Audit(entry) => {
                 self.audit.push(entry);
                 return ("audit", None);

@@ -3,11 +3,11 @@
 use super::account::AccountLookup;
 use super::discovery::{Discovery, Undiscovered};
 use super::registration::{Endpoints, Registration, Revoke};
-use super::requests;
+use super::requests::{self, Client};
 use super::transport::Transport;
 use crate::engine::Clock;
 use crate::lifecycle::{Exchange, Frozen, Revocation, Spent, Trial, WireFault};
-use crate::secret::{AccessToken, Nonce, RefreshToken, StateToken};
+use crate::secret::{AccessToken, ClientSecret, Nonce, RefreshToken, StateToken};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use url::Url;
@@ -90,20 +90,14 @@ impl Provider {
         else {
             return Spent::NotSent(WireFault::Misconfigured);
         };
-        let request = requests::exchange(
-            &self.0.registration,
-            &endpoint,
-            &redirect,
-            &exchange.code,
-            frozen.verifier.as_ref(),
-        );
-        self.spend(request).await
+        let verifier = frozen.verifier.as_ref();
+        self.spend(|client| requests::exchange(client, &endpoint, &redirect, &exchange.code, verifier)).await
     }
 
     /// Presents a refresh token, once.
     pub async fn refresh(&self, token: &RefreshToken) -> Spent {
         match self.endpoints().await.map(|endpoints| endpoints.token) {
-            Ok(Some(endpoint)) => self.spend(requests::refresh(&self.0.registration, &endpoint, token)).await,
+            Ok(Some(endpoint)) => self.spend(|client| requests::refresh(client, &endpoint, token)).await,
             Ok(None) | Err(ProviderError::Misconfigured(_)) => Spent::NotSent(WireFault::Misconfigured),
             Err(ProviderError::Unreachable) => Spent::NotSent(WireFault::Connect),
         }
@@ -133,20 +127,17 @@ impl Provider {
             Ok(_) | Err(ProviderError::Misconfigured(_)) => return Revocation::Unsupported,
             Err(ProviderError::Unreachable) => return Revocation::Silent,
         };
-        let registration = &self.0.registration;
-        let (first, second) = match registration.revoke {
+        let Ok(secret) = self.client_secret().await else { return Revocation::Silent };
+        let client = self.client(secret.as_deref());
+        let (first, second) = match client.registration.revoke {
             Revoke::Unsupported => return Revocation::Unsupported,
             Revoke::Rfc7009 => (
-                refresh.and_then(|token| {
-                    revoke_form(registration, &endpoint, token.expose_secret(), "refresh_token")
-                }),
-                access.and_then(|token| {
-                    revoke_form(registration, &endpoint, token.expose_secret(), "access_token")
-                }),
+                refresh
+                    .and_then(|token| revoke_form(client, &endpoint, token.expose_secret(), "refresh_token")),
+                access
+                    .and_then(|token| revoke_form(client, &endpoint, token.expose_secret(), "access_token")),
             ),
-            Revoke::DeleteJson => {
-                (None, access.and_then(|token| delete_json(registration, &endpoint, token)))
-            }
+            Revoke::DeleteJson => (None, access.and_then(|token| delete_json(client, &endpoint, token))),
             Revoke::Bearer => (None, access.and_then(|token| bearer(http::Method::POST, &endpoint, token))),
         };
         let told = match first {
@@ -172,11 +163,23 @@ impl Provider {
         }
     }
 
-    async fn spend(&self, request: Option<http::Request<Vec<u8>>>) -> Spent {
-        match request {
+    async fn spend(&self, request: impl FnOnce(Client<'_>) -> Option<http::Request<Vec<u8>>>) -> Spent {
+        let secret = match self.client_secret().await {
+            Ok(secret) => secret,
+            Err(fault) => return Spent::NotSent(fault),
+        };
+        match request(self.client(secret.as_deref())) {
             Some(request) => self.send(request).await,
             None => Spent::NotSent(WireFault::Misconfigured),
         }
+    }
+
+    async fn client_secret(&self) -> Result<Option<Arc<ClientSecret>>, WireFault> {
+        self.0.registration.client_secret.now(self.0.clock.now()).await
+    }
+
+    fn client<'a>(&'a self, secret: Option<&'a ClientSecret>) -> Client<'a> {
+        Client { registration: &self.0.registration, secret }
     }
 
     async fn send(&self, request: http::Request<Vec<u8>>) -> Spent {
@@ -239,7 +242,7 @@ fn bearer(method: http::Method, url: &Url, token: &AccessToken) -> Option<http::
 }
 
 fn revoke_form(
-    registration: &Registration,
+    client: Client<'_>,
     endpoint: &Url,
     token: &str,
     hint: &str,
@@ -249,12 +252,13 @@ fn revoke_form(
     let mut request = http::Request::post(endpoint.as_str())
         .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
         .header(http::header::ACCEPT, "application/json");
-    match (&registration.client_secret, registration.client_auth) {
+    let registration = client.registration;
+    match (client.secret, registration.client_auth) {
         (Some(secret), super::ClientAuth::Body) => {
             form.append_pair("client_id", &registration.client_id);
             form.append_pair("client_secret", secret.expose_secret());
         }
-        (Some(_), _) => request = request.header(http::header::AUTHORIZATION, requests::basic(registration)?),
+        (Some(_), _) => request = request.header(http::header::AUTHORIZATION, requests::basic(client)?),
         (None, _) => {
             form.append_pair("client_id", &registration.client_id);
         }
@@ -262,16 +266,12 @@ fn revoke_form(
     request.body(form.finish().into_bytes()).ok()
 }
 
-fn delete_json(
-    registration: &Registration,
-    endpoint: &Url,
-    token: &AccessToken,
-) -> Option<http::Request<Vec<u8>>> {
+fn delete_json(client: Client<'_>, endpoint: &Url, token: &AccessToken) -> Option<http::Request<Vec<u8>>> {
     let body = serde_json::json!({ "access_token": token.expose_secret() });
     http::Request::delete(endpoint.as_str())
         .header(http::header::ACCEPT, "application/vnd.github+json")
         .header(http::header::CONTENT_TYPE, "application/json")
-        .header(http::header::AUTHORIZATION, requests::basic(registration)?)
+        .header(http::header::AUTHORIZATION, requests::basic(client)?)
         .body(serde_json::to_vec(&body).ok()?)
         .ok()
 }

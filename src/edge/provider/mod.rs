@@ -5,6 +5,7 @@
 
 mod account;
 mod client;
+mod credential;
 mod discovery;
 mod registration;
 mod requests;
@@ -12,5 +13,6 @@ mod transport;
 
 pub use account::AccountLookup;
 pub use client::{AuthorizeRequest, Provider, ProviderError};
+pub use credential::{Credential, Fetched};
 pub use registration::{ClientAuth, Endpoints, Pkce, Registration, Revoke};
 pub use transport::{Transport, TransportError};

@@ -1,8 +1,7 @@
 //! What is known about one client registration at one provider. Plain data, made by `daemon` from the checked config.
 
-use super::AccountLookup;
+use super::{AccountLookup, Credential};
 use crate::lifecycle::ProviderId;
-use crate::secret::ClientSecret;
 use url::Url;
 
 /// One client registration at one provider.
@@ -12,8 +11,8 @@ pub struct Registration {
     pub id: ProviderId,
     /// `client_id` (RFC 6749 §2.2).
     pub client_id: String,
-    /// The client secret; `None` for a public client.
-    pub client_secret: Option<ClientSecret>,
+    /// The client secret, known or fetched.
+    pub client_secret: Credential,
     /// How the client proves itself at the token endpoint.
     pub client_auth: ClientAuth,
     /// The endpoints that the configuration or the catalogue spells out.

@@ -1,7 +1,7 @@
 //! The protocol's requests, built by `oauth2` and handed on unsent, so that its parser never sees an answer.
 
 use super::registration::{ClientAuth, Pkce, Registration};
-use crate::secret::{AuthCode, PkceVerifier, RefreshToken};
+use crate::secret::{self, AuthCode, PkceVerifier, RefreshToken};
 use oauth2::basic::BasicClient;
 use oauth2::{
     AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken, HttpRequest, HttpResponse,
@@ -40,9 +40,16 @@ pub(super) fn authorize_url(
     (url, verifier.map(|(_, verifier)| PkceVerifier::new(verifier.into_secret())))
 }
 
+/// A registration and its secret as it is now.
+#[derive(Clone, Copy)]
+pub(super) struct Client<'a> {
+    pub(super) registration: &'a Registration,
+    pub(super) secret: Option<&'a secret::ClientSecret>,
+}
+
 /// A code exchange (RFC 6749 §4.1.3).
 pub(super) fn exchange(
-    registration: &Registration,
+    as_client: Client<'_>,
     endpoint: &Url,
     redirect_uri: &Url,
     code: &AuthCode,
@@ -56,44 +63,45 @@ pub(super) fn exchange(
     if let Some(verifier) = verifier {
         json.push(("code_verifier", verifier.expose_secret()));
     }
-    if let Some(request) = as_json(registration, endpoint, &json) {
+    if let Some(request) = as_json(as_client, endpoint, &json) {
         return Some(request);
     }
     let client =
-        token_client!(registration, endpoint).set_redirect_uri(RedirectUrl::from_url(redirect_uri.clone()));
+        token_client!(as_client, endpoint).set_redirect_uri(RedirectUrl::from_url(redirect_uri.clone()));
     let mut request = client.exchange_code(AuthorizationCode::new(code.expose_secret().to_owned()));
     if let Some(verifier) = verifier {
         request = request.set_pkce_verifier(PkceCodeVerifier::new(verifier.expose_secret().to_owned()));
     }
     let captured = RefCell::new(None);
     let _unsent = request.request(&|request: HttpRequest| capture(&captured, request));
-    decorated(registration, captured.into_inner()?)
+    decorated(as_client.registration, captured.into_inner()?)
 }
 
 /// A refresh (RFC 6749 §6).
 pub(super) fn refresh(
-    registration: &Registration,
+    as_client: Client<'_>,
     endpoint: &Url,
     token: &RefreshToken,
 ) -> Option<http::Request<Vec<u8>>> {
     let json = [("grant_type", "refresh_token"), ("refresh_token", token.expose_secret())];
-    if let Some(request) = as_json(registration, endpoint, &json) {
+    if let Some(request) = as_json(as_client, endpoint, &json) {
         return Some(request);
     }
-    let client = token_client!(registration, endpoint);
+    let client = token_client!(as_client, endpoint);
     let token = oauth2::RefreshToken::new(token.expose_secret().to_owned());
     let captured = RefCell::new(None);
     let _unsent =
         client.exchange_refresh_token(&token).request(&|request: HttpRequest| capture(&captured, request));
-    decorated(registration, captured.into_inner()?)
+    decorated(as_client.registration, captured.into_inner()?)
 }
 
 /// `Authorization: Basic` as RFC 6749 §2.3.1 says: both parts form-encoded first.
-pub(super) fn basic(registration: &Registration) -> Option<http::HeaderValue> {
+pub(super) fn basic(as_client: Client<'_>) -> Option<http::HeaderValue> {
     use base64::Engine as _;
     let encode = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-    let secret = registration.client_secret.as_ref().map_or("", |secret| secret.expose_secret());
-    let pair = zeroize::Zeroizing::new(format!("{}:{}", encode(&registration.client_id), encode(secret)));
+    let secret = as_client.secret.map_or("", |secret| secret.expose_secret());
+    let id = encode(&as_client.registration.client_id);
+    let pair = zeroize::Zeroizing::new(format!("{id}:{}", encode(secret)));
     let text = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair.as_bytes()));
     let mut value = http::HeaderValue::from_str(&text).ok()?;
     value.set_sensitive(true);
@@ -115,16 +123,16 @@ const RESERVED: &[&str] = &[
 
 /// The client for the token endpoint; a macro because its type grows with every setter.
 macro_rules! token_client {
-    ($registration:expr, $endpoint:expr) => {{
-        let auth = if $registration.client_auth == ClientAuth::Body {
+    ($client:expr, $endpoint:expr) => {{
+        let auth = if $client.registration.client_auth == ClientAuth::Body {
             AuthType::RequestBody
         } else {
             AuthType::BasicAuth
         };
-        let mut client = BasicClient::new(ClientId::new($registration.client_id.clone()))
+        let mut client = BasicClient::new(ClientId::new($client.registration.client_id.clone()))
             .set_token_uri(TokenUrl::from_url($endpoint.clone()))
             .set_auth_type(auth);
-        if let Some(secret) = &$registration.client_secret {
+        if let Some(secret) = $client.secret {
             client = client.set_client_secret(ClientSecret::new(secret.expose_secret().to_owned()));
         }
         client
@@ -155,7 +163,7 @@ fn decorated(
 
 /// Providers that take JSON instead of RFC 6749's form.
 fn as_json(
-    registration: &Registration,
+    as_client: Client<'_>,
     endpoint: &Url,
     members: &[(&str, &str)],
 ) -> Option<http::Request<Vec<u8>>> {
@@ -164,12 +172,13 @@ fn as_json(
     let mut request = http::Request::post(endpoint.as_str())
         .header(http::header::CONTENT_TYPE, "application/json")
         .header(http::header::ACCEPT, "application/json");
+    let registration = as_client.registration;
     match registration.client_auth {
         ClientAuth::Basic | ClientAuth::Body => return None,
-        ClientAuth::BasicJson => request = request.header(http::header::AUTHORIZATION, basic(registration)?),
+        ClientAuth::BasicJson => request = request.header(http::header::AUTHORIZATION, basic(as_client)?),
         ClientAuth::Json => {
             body.insert("client_id".into(), registration.client_id.clone().into());
-            let secret = registration.client_secret.as_ref().map(|secret| secret.expose_secret());
+            let secret = as_client.secret.map(|secret| secret.expose_secret());
             body.insert("client_secret".into(), secret.into());
         }
     }

@@ -3,15 +3,11 @@
 //! Every cell is sealed; whose it is stands inside. The highest sequence number wins. Cells that do not authenticate are
 //! copied to quarantine and never used.
 
-use super::cells::{Place, Pool, fault_of};
-use crate::lifecycle::{
-    Found, Identity, IntegrationId, Intent, Mark, OrganizationId, ProviderId, Sealed, Slot, SlotFate,
-    SpoolFault,
-};
-use crate::seal::{Purpose, SALT, open, seal};
-use crate::secret::{SealKey, SecretBytes};
-use aws_lc_rs::rand;
-use serde::{Deserialize, Serialize};
+use super::cell::{Body, Cell, Content, read, write};
+use super::host::{self, Elsewhere};
+use super::pool::{Place, Pool, fault_of};
+use crate::lifecycle::{Found, Identity, Intent, Mark, Sealed, SlotFate, SpoolFault};
+use crate::secret::SealKey;
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -24,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct Spool(Arc<Mutex<State>>);
 
 struct State {
+    directory: PathBuf,
     key: Arc<SealKey>,
     small: Pool,
     large: Pool,
@@ -37,7 +34,8 @@ struct State {
 #[derive(Default)]
 struct Held {
     intent: Option<(u64, Place, Intent)>,
-    answer: Option<(u64, Place, Arc<Sealed>)>,
+    /// By generation: what the store does not hold yet, and consents that nobody has decided on.
+    answers: BTreeMap<u64, (u64, Place, Arc<Sealed>)>,
     mark: Option<(u64, Place, Mark)>,
 }
 
@@ -67,6 +65,9 @@ pub enum SpoolError {
         /// The kind of error.
         kind: io::ErrorKind,
     },
+    /// The state directory was copied, restored or moved from somewhere else.
+    #[error(transparent)]
+    Elsewhere(#[from] Elsewhere),
     /// Nothing in the spool opens with this key.
     #[error("the seal key does not open what is sealed in {0}: configure the key that sealed it")]
     WrongKey(String),
@@ -85,27 +86,38 @@ impl Spool {
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(unusable)?;
         let lock = lock(directory)?;
         let folder = directory.join("spool");
+        host::check(directory, &folder)?;
         let (small, few) = Pool::open(&folder, "small", SMALL, 1024).map_err(unusable)?;
         let (large, many) = Pool::open(&folder, "large", LARGE, 32).map_err(unusable)?;
-        let mut state = State { key, small, large, sequence: 0, held: BTreeMap::new(), _lock: lock };
+        let mut state = State {
+            directory: directory.into(),
+            key,
+            small,
+            large,
+            sequence: 0,
+            held: BTreeMap::new(),
+            _lock: lock,
+        };
         let mut unreadable = Vec::new();
         let total = few.len() + many.len();
         let cells =
             few.into_iter().map(|cell| (false, cell)).chain(many.into_iter().map(|cell| (true, cell)));
         for (is_large, cell) in cells {
-            if !state.adopt(cell.place, &cell.bytes) {
-                unreadable.push((is_large, cell.place, cell.bytes));
+            match state.adopt(cell.place, &cell.bytes) {
+                Adopted::Newest => {}
+                Adopted::Over(place) => state.scrub_in(is_large, place),
+                Adopted::Not => unreadable.push((is_large, cell.place, cell.bytes)),
             }
         }
         if !unreadable.is_empty() && unreadable.len() == total {
             return Err(SpoolError::WrongKey(directory.display().to_string()));
         }
+        host::claim(directory, &folder).map_err(unusable)?;
         let mut leftovers = Vec::new();
         for (is_large, place, bytes) in unreadable {
-            let copy = quarantine(directory, &bytes).map_err(unusable)?;
-            let pool = if is_large { &mut state.large } else { &mut state.small };
-            // If it cannot be scrubbed it is found again at the next start.
-            let _scrubbed = pool.scrub(place);
+            let name = uuid::Uuid::new_v4().to_string();
+            let copy = quarantine(directory, &name, &bytes).map_err(unusable)?;
+            state.scrub_in(is_large, place);
             leftovers.push(Leftover::Unreadable { copy });
         }
         Ok((Self(Arc::new(Mutex::new(state))), leftovers))
@@ -125,25 +137,23 @@ impl Spool {
         let mut state = self.state();
         let Some(held) = state.held.get_mut(identity) else { return Found::default() };
         let mark = held.mark.map(|(_, _, mark)| mark).unwrap_or_default();
-        let (mut done_large, mut done_small) = (Vec::new(), Vec::new());
-        if held.answer.as_ref().is_some_and(|(_, _, sealed)| sealed.generation <= mark.generation) {
-            done_large.extend(held.answer.take().map(|(_, place, _)| place));
-        }
-        if held.intent.as_ref().is_some_and(|(_, _, intent)| intent.generation < mark.generation) {
-            done_small.extend(held.intent.take().map(|(_, place, _)| place));
-        }
-        let slot = match (&held.answer, &held.intent) {
-            (Some((_, _, sealed)), _) => Slot::Answered(Arc::clone(sealed)),
-            (None, Some((_, _, intent))) => Slot::Intended(intent.clone()),
-            (None, None) => Slot::Free,
-        };
-        for place in done_large {
+        let above = held.answers.split_off(&mark.generation.saturating_add(1));
+        let done: Vec<Place> =
+            std::mem::replace(&mut held.answers, above).into_values().map(|(_, place, _)| place).collect();
+        // An answer that is newer than the intent is what came of it.
+        let last = held.answers.values().map(|(sequence, _, _)| *sequence).max().unwrap_or(0);
+        let over = held
+            .intent
+            .as_ref()
+            .is_some_and(|(sequence, _, intent)| *sequence < last || intent.generation < mark.generation);
+        let old = if over { held.intent.take().map(|(_, place, _)| place) } else { None };
+        let answers = held.answers.values().map(|(_, _, sealed)| Arc::clone(sealed)).collect();
+        let intent = held.intent.as_ref().map(|(_, _, intent)| intent.clone());
+        for place in done {
             let _later = state.large.scrub(place);
         }
-        for place in done_small {
-            let _later = state.small.scrub(place);
-        }
-        Found { mark, slot }
+        let _later = state.scrub_small(old);
+        Found { mark, answers, intent }
     }
 
     /// Those of whom something is kept, but for the given ones.
@@ -155,7 +165,7 @@ impl Spool {
             .held
             .iter()
             .filter(|(identity, held)| {
-                !configured.contains(identity) && (held.answer.is_some() || held.intent.is_some())
+                !configured.contains(identity) && (!held.answers.is_empty() || held.intent.is_some())
             })
             .map(|(identity, _)| Leftover::Unconfigured(identity.clone()))
             .collect()
@@ -167,14 +177,14 @@ impl Spool {
     /// [`SpoolFault`]: nothing must be spent.
     pub fn intend(&self, identity: &Identity, intent: &Intent) -> Result<(), SpoolFault> {
         let mut state = self.state();
-        state.large.ensure_free().map_err(|error| fault_of(&error))?;
+        state.large.ensure_room().map_err(|error| fault_of(&error))?;
         let (sequence, place) = state.write(identity, Body::Intent(intent))?;
         let old =
             state.held.entry(identity.clone()).or_default().intent.replace((sequence, place, intent.clone()));
         state.scrub_small(old.map(|(_, place, _)| place))
     }
 
-    /// Makes a raw answer durable. It takes the place of the intent and of an older answer.
+    /// Makes a raw answer durable. It takes the place of the intent, and of an answer of the same generation.
     ///
     /// # Errors
     /// [`SpoolFault`]: the answer is in memory alone.
@@ -182,9 +192,9 @@ impl Spool {
         let mut state = self.state();
         let (sequence, place) = state.write(identity, Body::Answer(sealed))?;
         let held = state.held.entry(identity.clone()).or_default();
-        let old = held.answer.replace((sequence, place, Arc::clone(sealed))).map(|(_, place, _)| place);
+        let old = held.answers.insert(sealed.generation, (sequence, place, Arc::clone(sealed)));
         let intent = held.intent.take().map(|(_, place, _)| place);
-        if let Some(place) = old {
+        if let Some((_, place, _)) = old {
             state.large.scrub(place)?;
         }
         state.scrub_small(intent)
@@ -194,7 +204,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`SpoolFault`].
-    pub fn mark(&self, identity: &Identity, mark: Mark, slot: SlotFate) -> Result<(), SpoolFault> {
+    pub fn mark(&self, identity: &Identity, mark: Mark, slot: &SlotFate) -> Result<(), SpoolFault> {
         let mut state = self.state();
         let same = state.held.get(identity).and_then(|held| held.mark).is_some_and(|(_, _, old)| old == mark);
         if !same {
@@ -202,20 +212,60 @@ impl Spool {
             let old = state.held.entry(identity.clone()).or_default().mark.replace((sequence, place, mark));
             state.scrub_small(old.map(|(_, place, _)| place))?;
         }
-        if slot == SlotFate::Kept {
-            return Ok(());
-        }
+        let spared: &[u64] = match slot {
+            SlotFate::Kept => return Ok(()),
+            SlotFate::Spared(generations) => generations,
+            SlotFate::Scrubbed => &[],
+        };
         let Some(held) = state.held.get_mut(identity) else { return Ok(()) };
-        let (answer, intent) = (held.answer.take(), held.intent.take());
-        if let Some((_, place, _)) = answer {
-            state.large.scrub(place)?;
+        let gone: Vec<Place> = held
+            .answers
+            .extract_if(.., |generation, _| !spared.contains(generation))
+            .map(|(_, (_, place, _))| place)
+            .collect();
+        let intent = held.intent.take().map(|(_, place, _)| place);
+        if !gone.is_empty() {
+            for place in gone {
+                state.large.scrub(place)?;
+            }
             state.large.sync()?;
         }
-        if let Some((_, place, _)) = intent {
-            state.small.scrub(place)?;
+        if intent.is_some() {
+            state.scrub_small(intent)?;
             state.small.sync()?;
         }
         Ok(())
+    }
+
+    /// Keeps a sealed copy of an answer that cannot be read, until somebody removes it.
+    ///
+    /// # Errors
+    /// [`SpoolFault`].
+    pub fn quarantine(&self, identity: &Identity, sealed: &Arc<Sealed>) -> Result<(), SpoolFault> {
+        let mut state = self.state();
+        let bytes = state.sealed_cell(identity, &Body::Answer(sealed))?;
+        let name =
+            format!("{}-{}-{}", identity.integration, sealed.generation, sealed.answer.received_at.millis());
+        quarantine(&state.directory, &name, &bytes).map(drop).map_err(|error| fault_of(&error))
+    }
+
+    /// The answers of an integration that are in quarantine, the oldest first.
+    #[must_use]
+    pub fn quarantined(&self, identity: &Identity) -> Vec<Arc<Sealed>> {
+        let state = self.state();
+        let Ok(entries) = std::fs::read_dir(state.directory.join(QUARANTINE)) else { return Vec::new() };
+        let mut found: Vec<Arc<Sealed>> = entries
+            .flatten()
+            .filter_map(|entry| std::fs::read(entry.path()).ok())
+            .filter_map(|bytes| read(&state.key, &bytes))
+            .filter(|cell| cell.identity == *identity)
+            .filter_map(|cell| match cell.content {
+                Content::Answer(sealed) => Some(Arc::new(sealed)),
+                Content::Intent(_) | Content::Mark(_) => None,
+            })
+            .collect();
+        found.sort_by_key(|sealed| (sealed.generation, sealed.answer.received_at));
+        found
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -224,50 +274,9 @@ impl Spool {
     }
 }
 
-enum Body<'a> {
-    Intent(&'a Intent),
-    Answer(&'a Sealed),
-    Mark(Mark),
-}
-
-#[derive(Serialize, Deserialize)]
-struct Label {
-    integration: String,
-    organization: String,
-    provider: String,
-    sequence: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    intent: Option<Intent>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mark: Option<Mark>,
-}
-
 impl State {
     fn write(&mut self, identity: &Identity, body: Body<'_>) -> Result<(u64, Place), SpoolFault> {
-        self.sequence += 1;
-        let (intent, mark) = match &body {
-            Body::Intent(intent) => (Some((*intent).clone()), None),
-            Body::Mark(mark) => (None, Some(*mark)),
-            Body::Answer(_) => (None, None),
-        };
-        let label = Label {
-            integration: identity.integration.as_str().into(),
-            organization: identity.organization.as_str().into(),
-            provider: identity.provider.as_str().into(),
-            sequence: self.sequence,
-            intent,
-            mark,
-        };
-        let label = serde_json::to_vec(&label).map_err(|_unserializable| SpoolFault::Broken)?;
-        let mut plain = u32::try_from(label.len()).unwrap_or(u32::MAX).to_be_bytes().to_vec();
-        plain.extend_from_slice(&label);
-        if let Body::Answer(sealed) = &body {
-            plain.extend_from_slice(sealed.to_bytes().expose_secret());
-        }
-        let mut salt = [0; SALT];
-        rand::fill(&mut salt).map_err(|_unspecified| SpoolFault::Broken)?;
-        let sealed = seal(&self.key, Purpose::Spool, CONTEXT, salt, &SecretBytes::new(plain))
-            .ok_or(SpoolFault::Broken)?;
+        let sealed = self.sealed_cell(identity, &body)?;
         let pool = if matches!(body, Body::Answer(_)) { &mut self.large } else { &mut self.small };
         let place = pool.write(&sealed)?;
         if let Err(error) = pool.ensure_free() {
@@ -276,47 +285,59 @@ impl State {
         Ok((self.sequence, place))
     }
 
+    /// A cell's bytes, under the next sequence number.
+    fn sealed_cell(&mut self, identity: &Identity, body: &Body<'_>) -> Result<Vec<u8>, SpoolFault> {
+        self.sequence += 1;
+        write(&self.key, identity, self.sequence, body).ok_or(SpoolFault::Broken)
+    }
+
+    fn scrub_in(&mut self, is_large: bool, place: Place) {
+        let pool = if is_large { &mut self.large } else { &mut self.small };
+        // If it cannot be scrubbed it is found again at the next start.
+        let _scrubbed = pool.scrub(place);
+    }
+
     fn scrub_small(&mut self, place: Option<Place>) -> Result<(), SpoolFault> {
         // Not synced: until then both cells are there, and the higher sequence number wins.
         place.map_or(Ok(()), |place| self.small.scrub(place))
     }
 
-    /// Takes a cell found at start. False if it does not open.
-    fn adopt(&mut self, place: Place, bytes: &[u8]) -> bool {
-        let Some((identity, label, sealed)) = read(&self.key, bytes) else { return false };
-        self.sequence = self.sequence.max(label.sequence);
+    /// Takes a cell found at start.
+    fn adopt(&mut self, place: Place, bytes: &[u8]) -> Adopted {
+        let Some(Cell { identity, sequence, content }) = read(&self.key, bytes) else { return Adopted::Not };
+        self.sequence = self.sequence.max(sequence);
         let held = self.held.entry(identity).or_default();
-        let sequence = label.sequence;
-        if let Some(intent) = label.intent {
-            if held.intent.as_ref().is_none_or(|(old, _, _)| *old < sequence) {
-                held.intent = Some((sequence, place, intent));
+        let older = match content {
+            Content::Intent(intent) => replace(&mut held.intent, (sequence, place, intent)),
+            Content::Mark(mark) => replace(&mut held.mark, (sequence, place, mark)),
+            Content::Answer(sealed) => {
+                let mut at = held.answers.remove(&sealed.generation);
+                let generation = sealed.generation;
+                let older = replace(&mut at, (sequence, place, Arc::new(sealed)));
+                held.answers.extend(at.map(|newest| (generation, newest)));
+                older
             }
-        } else if let Some(mark) = label.mark {
-            if held.mark.is_none_or(|(old, _, _)| old < sequence) {
-                held.mark = Some((sequence, place, mark));
-            }
-        } else if let Some(sealed) = sealed
-            && held.answer.as_ref().is_none_or(|(old, _, _)| *old < sequence)
-        {
-            held.answer = Some((sequence, place, Arc::new(sealed)));
-        }
-        true
+        };
+        older.map_or(Adopted::Newest, Adopted::Over)
     }
 }
 
-fn read(key: &SealKey, bytes: &[u8]) -> Option<(Identity, Label, Option<Sealed>)> {
-    let plain = open(key, Purpose::Spool, CONTEXT, bytes)?;
-    let (length, rest) = plain.expose_secret().split_first_chunk::<4>()?;
-    let (label, body) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
-    let label: Label = serde_json::from_slice(label).ok()?;
-    let identity = Identity {
-        integration: IntegrationId::parse(&label.integration).ok()?,
-        organization: OrganizationId::parse(&label.organization).ok()?,
-        provider: ProviderId::parse(&label.provider).ok()?,
-    };
-    let sealed =
-        if label.intent.is_none() && label.mark.is_none() { Some(Sealed::from_bytes(body)?) } else { None };
-    Some((identity, label, sealed))
+/// What became of a cell that was found at start.
+enum Adopted {
+    /// It is the newest of its kind so far.
+    Newest,
+    /// It opens, and this place (its own, or the one that was the newest before it) is over.
+    Over(Place),
+    /// It does not open.
+    Not,
+}
+
+/// Keeps the one with the higher sequence number; gives the place of the other.
+fn replace<T>(held: &mut Option<(u64, Place, T)>, found: (u64, Place, T)) -> Option<Place> {
+    match held {
+        Some((sequence, _, _)) if *sequence > found.0 => Some(found.1),
+        Some(_) | None => held.replace(found).map(|(_, place, _)| place),
+    }
 }
 
 fn lock(directory: &Path) -> Result<File, SpoolError> {
@@ -335,18 +356,18 @@ fn lock(directory: &Path) -> Result<File, SpoolError> {
     }
 }
 
-fn quarantine(directory: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
-    let folder = directory.join("quarantine");
+fn quarantine(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {
+    let folder = directory.join(QUARANTINE);
     DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-    let copy = folder.join(format!("{}.cell", uuid::Uuid::new_v4()));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&copy)?;
+    let copy = folder.join(format!("{name}.cell"));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&copy)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     File::open(&folder)?.sync_all()?;
     Ok(copy)
 }
 
-const CONTEXT: &[u8] = b"grantd spool cell";
+const QUARANTINE: &str = "quarantine";
 const SMALL: usize = 1024;
 /// An answer of 256 KiB, its context (a refresh token of some KiB among it), the seal and the head.
 const LARGE: usize = 288 * 1024;
@@ -355,7 +376,7 @@ const LARGE: usize = 288 * 1024;
 mod tests {
     use super::{Leftover, Spool, SpoolError};
     use crate::lifecycle::testing::identity;
-    use crate::lifecycle::{Account, Answer, Intent, Mark, Purpose, Sealed, Slot, SlotFate, Standing};
+    use crate::lifecycle::{Account, Answer, Intent, Mark, Purpose, Sealed, SlotFate, Standing, Writes};
     use crate::secret::{RefreshToken, SealKey, SecretBytes};
     use crate::time::Timestamp;
     use std::path::Path;
@@ -390,7 +411,7 @@ mod tests {
     }
 
     fn marked(generation: u64) -> Mark {
-        Mark { generation, standing: Standing::Normal }
+        Mark { generation, standing: Standing::Normal, writes: Writes::default() }
     }
 
     #[test]
@@ -402,14 +423,17 @@ mod tests {
             spool.intend(&one, &intent(3)).unwrap();
             spool.intend(&two, &intent(8)).unwrap();
             spool.seal(&two, &answer(9, Answer::MAX_BODY)).unwrap();
-            spool.mark(&two, marked(8), SlotFate::Kept).unwrap();
+            spool.mark(&two, marked(8), &SlotFate::Kept).unwrap();
         }
         let spool = spool(home.path());
-        assert!(matches!(spool.find(&one).slot, Slot::Intended(intent) if intent.generation == 3));
+        let found = spool.find(&one);
+        assert_eq!((found.answers.len(), found.intent.map(|intent| intent.generation)), (0, Some(3)));
         let found = spool.find(&two);
         assert_eq!(found.mark, marked(8));
-        assert!(matches!(found.slot, Slot::Answered(sealed) if sealed.answer.body.len() == Answer::MAX_BODY));
-        assert!(matches!(spool.find(&identity("three")).slot, Slot::Free));
+        assert_eq!((found.answers.len(), found.intent), (1, None));
+        assert_eq!(found.answers[0].answer.body.len(), Answer::MAX_BODY);
+        let none = spool.find(&identity("three"));
+        assert!(none.answers.is_empty() && none.intent.is_none());
     }
 
     #[test]
@@ -421,7 +445,7 @@ mod tests {
             for generation in generation * 5..generation * 5 + 5 {
                 spool.intend(&who, &intent(generation)).unwrap();
                 spool.seal(&who, &answer(generation + 1, 10)).unwrap();
-                spool.mark(&who, marked(generation + 1), SlotFate::Scrubbed).unwrap();
+                spool.mark(&who, marked(generation + 1), &SlotFate::Scrubbed).unwrap();
             }
             if generation > 12 {
                 break;
@@ -429,7 +453,7 @@ mod tests {
         }
         let spool = spool(home.path());
         let found = spool.find(&who);
-        assert!(matches!(found.slot, Slot::Free));
+        assert!(found.answers.is_empty() && found.intent.is_none());
         assert_eq!(found.mark.generation, 70);
         let files = std::fs::read_dir(home.path().join("spool")).unwrap().count();
         assert_eq!(files, 2, "cells are used again");
@@ -441,8 +465,59 @@ mod tests {
         let who = identity("one");
         let spool = spool(home.path());
         spool.seal(&who, &answer(4, 10)).unwrap();
-        spool.mark(&who, marked(4), SlotFate::Kept).unwrap();
-        assert!(matches!(spool.find(&who).slot, Slot::Free));
+        spool.mark(&who, marked(4), &SlotFate::Kept).unwrap();
+        assert!(spool.find(&who).answers.is_empty());
+    }
+
+    #[test]
+    fn an_answer_outlives_a_later_spend_until_the_store_has_it() {
+        let home = tempfile::tempdir().unwrap();
+        let who = identity("one");
+        {
+            let spool = spool(home.path());
+            spool.seal(&who, &answer(4, 10)).unwrap();
+            spool.intend(&who, &intent(4)).unwrap();
+        }
+        {
+            let spool = spool(home.path());
+            let found = spool.find(&who);
+            assert_eq!((found.answers.len(), found.intent), (1, Some(intent(4))));
+            spool.seal(&who, &answer(5, 10)).unwrap();
+        }
+        let spool = spool(home.path());
+        let found = spool.find(&who);
+        let generations: Vec<_> = found.answers.iter().map(|sealed| sealed.generation).collect();
+        assert_eq!((generations, found.intent), (vec![4, 5], None));
+        spool.mark(&who, marked(3), &SlotFate::Spared(vec![4])).unwrap();
+        assert_eq!(spool.find(&who).answers.len(), 1);
+        spool.mark(&who, marked(4), &SlotFate::Scrubbed).unwrap();
+        assert!(spool.find(&who).answers.is_empty());
+    }
+
+    #[test]
+    fn an_answer_in_quarantine_is_found_again_by_its_owner_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let spool = spool(home.path());
+        spool.quarantine(&identity("one"), &answer(4, 10)).unwrap();
+        spool.quarantine(&identity("one"), &answer(4, 10)).unwrap();
+        let found = spool.quarantined(&identity("one"));
+        assert_eq!(found.iter().map(|sealed| sealed.generation).collect::<Vec<_>>(), [4]);
+        assert!(spool.quarantined(&identity("two")).is_empty());
+    }
+
+    #[test]
+    fn a_copied_state_directory_is_refused_with_a_remedy() {
+        let home = tempfile::tempdir().unwrap();
+        let (first, second) = (home.path().join("first"), home.path().join("second"));
+        spool(&first).intend(&identity("one"), &intent(3)).unwrap();
+        std::fs::create_dir_all(second.join("spool")).unwrap();
+        for file in ["host", "spool/small-0000", "spool/large-0000"] {
+            std::fs::copy(first.join(file), second.join(file)).unwrap();
+        }
+        let refused = Spool::open(&second, Arc::new(SealKey::new([7; 32])));
+        assert!(matches!(refused, Err(SpoolError::Elsewhere(_))));
+        std::fs::remove_file(second.join("host")).unwrap();
+        assert_eq!(spool(&second).find(&identity("one")).intent, Some(intent(3)));
     }
 
     #[test]
@@ -451,8 +526,8 @@ mod tests {
         let who = identity("one");
         {
             let spool = spool(home.path());
-            spool.mark(&who, marked(1), SlotFate::Kept).unwrap();
-            spool.mark(&who, marked(2), SlotFate::Kept).unwrap();
+            spool.mark(&who, marked(1), &SlotFate::Kept).unwrap();
+            spool.mark(&who, marked(2), &SlotFate::Kept).unwrap();
         }
         // As if the second mark's write had been torn, and the first one's scrub never reached the disk.
         let file = home.path().join("spool/small-0000");
@@ -461,7 +536,7 @@ mod tests {
         {
             let fresh = tempfile::tempdir().unwrap();
             let spool = spool(fresh.path());
-            spool.mark(&who, marked(1), SlotFate::Kept).unwrap();
+            spool.mark(&who, marked(1), &SlotFate::Kept).unwrap();
             drop(spool);
             let older = std::fs::read(fresh.path().join("spool/small-0000")).unwrap();
             bytes[..1024].copy_from_slice(&older[..1024]);

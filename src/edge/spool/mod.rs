@@ -3,9 +3,12 @@
 //! Blocking on purpose: callers move it off the event loop. It keeps and finds; what follows from what it finds is decided by
 //! `lifecycle`.
 
-mod cells;
+mod cell;
+mod host;
 mod journal;
 mod key;
+mod pool;
 
+pub use host::Elsewhere;
 pub use journal::{Leftover, Spool, SpoolError};
 pub use key::{KeyError, make_key_file};

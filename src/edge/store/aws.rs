@@ -6,6 +6,7 @@
 
 use super::aws_faults::fault_of;
 use crate::lifecycle::{Completion, Identity, Loaded, NotARecord, Record, StoreFault};
+use crate::secret::ClientSecret;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_secretsmanager::Client;
@@ -68,6 +69,30 @@ impl SecretsManager {
     #[must_use]
     pub fn new(settings: AwsSettings) -> Self {
         Self { settings, client: OnceCell::new(), places: Semaphore::new(16) }
+    }
+
+    /// Reads a secret that is not grantd's own, such as an OAuth client secret: its text, or one member of its JSON object.
+    ///
+    /// # Errors
+    /// [`StoreFault`]; `Missing` also where the value has no such member or is not text.
+    pub async fn fetch_text(&self, secret: &str, member: Option<&str>) -> Result<ClientSecret, StoreFault> {
+        let _place = self.places.acquire().await.map_err(|_closed| StoreFault::Other)?;
+        let value = self
+            .client()
+            .await
+            .get_secret_value()
+            .secret_id(secret)
+            .send()
+            .await
+            .map_err(|error| fault_of(&error))?;
+        let text = value.secret_string.map(zeroize::Zeroizing::new).ok_or(StoreFault::Missing)?;
+        let Some(member) = member else { return Ok(ClientSecret::new(text.trim_end_matches(['\r', '\n']))) };
+        let mut object: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&text).map_err(|_not_an_object| StoreFault::Missing)?;
+        match object.remove(member) {
+            Some(serde_json::Value::String(text)) => Ok(ClientSecret::new(text)),
+            Some(_) | None => Err(StoreFault::Missing),
+        }
     }
 
     pub(super) async fn store(&self, secret: &str, record: &Record) -> Completion {
@@ -327,7 +352,7 @@ async fn connect(settings: &AwsSettings) -> Client {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard().with_max_attempts(2));
+        .retry_config(RetryConfig::disabled());
     if let Some(region) = &settings.region {
         loader = loader.region(Region::new(region.clone()));
     }

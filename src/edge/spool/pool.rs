@@ -44,6 +44,8 @@ const HEAD: usize = 12;
 const MAGIC: &[u8; 8] = b"grantd\x001";
 /// Fewer free cells than this and another segment is made, before it is needed.
 const FEW: usize = 8;
+/// The least that must be free on the disk before something is spent, in bytes.
+const ROOM: u64 = 256 * 1024;
 
 impl Pool {
     /// Opens the segments of a pool and gives what their cells hold.
@@ -66,6 +68,15 @@ impl Pool {
     /// Makes sure that there are free cells, so that a full disk cannot bite later.
     pub(super) fn ensure_free(&mut self) -> io::Result<()> {
         if self.free() < FEW { self.grow() } else { Ok(()) }
+    }
+
+    /// As [`Pool::ensure_free`], and that the disk is not full: what is sealed here must go on to a store that may need room on it.
+    pub(super) fn ensure_room(&mut self) -> io::Result<()> {
+        let disk = rustix::fs::statvfs(&self.directory)?;
+        if disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.ensure_free()
     }
 
     fn free(&self) -> usize {

@@ -1,0 +1,217 @@
+//! Makes edges and a plan of a checked configuration. Connects to nothing.
+//!
+//! Stores with the same settings are one store, and stay over a reload, with their connections.
+
+use super::performer::{Route, Routes};
+use crate::config::{
+    self, AccountConfig, Config, IntegrationConfig, ProviderConfig, RevokeStyle, SecretSource, StoreConfig,
+    StoreKind, StoreMode, Surroundings, Unreadable,
+};
+use crate::edge::provider::{
+    AccountLookup, ClientAuth, Credential, Endpoints, Pkce, Provider, Registration, Revoke, Transport,
+};
+use crate::edge::store::{AssumeRole, AwsSettings, Mode, SealedFiles, SecretsManager, Store};
+use crate::engine::{Clock, Plan, Planned};
+use crate::lifecycle::{IntegrationId, ProviderId};
+use crate::secret::{ClientSecret, SealKey};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use url::Url;
+
+/// What edges are made with.
+pub(super) struct Composer {
+    pub(super) key: Arc<SealKey>,
+    pub(super) transport: Transport,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) around: Arc<dyn Surroundings + Send + Sync>,
+    aws: BTreeMap<AwsSettings, Arc<SecretsManager>>,
+}
+
+/// A secret of the configuration that cannot be read now, although it could be when the configuration was checked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("provider {provider}: {why} ({remedy})", remedy = .why.remedy)]
+pub(super) struct Secretless {
+    provider: ProviderId,
+    why: Unreadable,
+}
+
+impl Composer {
+    pub(super) fn new(
+        key: Arc<SealKey>,
+        transport: Transport,
+        clock: Arc<dyn Clock>,
+        around: Arc<dyn Surroundings + Send + Sync>,
+    ) -> Self {
+        Self { key, transport, clock, around, aws: BTreeMap::new() }
+    }
+
+    /// Where each integration's effects go.
+    pub(super) fn routes(&mut self, config: &Config) -> Result<Routes, Secretless> {
+        let mut providers: BTreeMap<&ProviderId, Provider> = BTreeMap::new();
+        for (id, provider) in &config.providers {
+            providers.insert(id, self.provider(config, provider)?);
+        }
+        let sealed = Arc::new(SealedFiles::new(config.state.directory.join("store"), Arc::clone(&self.key)));
+        let mut routes = Routes::new();
+        for (id, integration) in &config.integrations {
+            let named = &integration.identity.provider;
+            let (Some(provider), Some(settings)) = (providers.get(named), config.providers.get(named)) else {
+                continue;
+            };
+            let store = match integration.store.kind {
+                StoreKind::SealedFile => Store::Sealed(Arc::clone(&sealed)),
+                StoreKind::Aws => Store::Aws(self.secrets_manager(&integration.store)),
+            };
+            let route = Route {
+                provider: provider.clone(),
+                redirect_uri: redirect_uri(&config.server.public_url, id, settings),
+                per_integration: settings.redirect_per_integration,
+                store,
+                place: integration.secret.clone(),
+            };
+            routes.insert(id.clone(), route);
+        }
+        Ok(routes)
+    }
+
+    fn secrets_manager(&mut self, store: &StoreConfig) -> Arc<SecretsManager> {
+        let settings = aws_settings(store);
+        let made = || Arc::new(SecretsManager::new(settings.clone()));
+        Arc::clone(self.aws.entry(settings.clone()).or_insert_with(made))
+    }
+
+    fn provider(&mut self, config: &Config, provider: &ProviderConfig) -> Result<Provider, Secretless> {
+        let client_secret = match &provider.client_secret {
+            None => Credential::None,
+            Some(SecretSource::Secret { name, member }) => {
+                fetched(self.secrets_manager(&config.store), name.clone(), member.clone())
+            }
+            Some(local) => local
+                .read_text(self.around.as_ref())
+                .map(|text| Credential::Known(ClientSecret::new(text.as_str())))
+                .map_err(|why| Secretless { provider: provider.id.clone(), why })?,
+        };
+        let registration = registration(provider, client_secret);
+        Ok(Provider::new(registration, self.transport.clone(), Arc::clone(&self.clock)))
+    }
+}
+
+/// A client secret that the company keeps in Secrets Manager.
+fn fetched(manager: Arc<SecretsManager>, name: String, member: Option<String>) -> Credential {
+    Credential::fetched(move || {
+        let (manager, name, member) = (Arc::clone(&manager), name.clone(), member.clone());
+        Box::pin(async move { manager.fetch_text(&name, member.as_deref()).await })
+    })
+}
+
+/// What the engine is told.
+pub(super) fn plan(config: &Config) -> Plan {
+    let planned = |integration: &IntegrationConfig| {
+        let provider = config.providers.get(&integration.identity.provider)?;
+        Some(Planned {
+            identity: integration.identity.clone(),
+            provider_name: provider.name.clone(),
+            kept_in: integration.kept_in(),
+            terms: integration.terms(provider),
+        })
+    };
+    Plan {
+        integrations: config
+            .integrations
+            .iter()
+            .filter_map(|(id, integration)| Some((id.clone(), planned(integration)?)))
+            .collect(),
+        bindings: config.bindings.clone(),
+        state_expiry: config.state_expiry,
+        allowed_redirects: config.allowed_redirects.clone(),
+    }
+}
+
+/// The redirect URI that is registered at the provider (contract §4).
+fn redirect_uri(public_url: &Url, integration: &IntegrationId, provider: &ProviderConfig) -> Url {
+    let mut url = public_url.clone();
+    let mut path = format!("/v1/integrations/oauth/callback/{}", provider.id);
+    if provider.redirect_per_integration {
+        path = format!("{path}/{integration}");
+    }
+    url.set_path(&path);
+    url
+}
+
+fn registration(provider: &ProviderConfig, client_secret: Credential) -> Registration {
+    Registration {
+        id: provider.id.clone(),
+        client_id: provider.client_id.clone(),
+        client_secret,
+        client_auth: match provider.client_auth {
+            config::ClientAuth::Basic => ClientAuth::Basic,
+            config::ClientAuth::Body => ClientAuth::Body,
+            config::ClientAuth::Json => ClientAuth::Json,
+            config::ClientAuth::BasicJson => ClientAuth::BasicJson,
+        },
+        endpoints: Endpoints {
+            authorize: provider.authorize_url.clone(),
+            token: provider.token_url.clone(),
+            revoke: provider.revoke_url.as_ref().map(|url| with_client_id(url, &provider.client_id)),
+            userinfo: provider.userinfo_url.clone(),
+            issuer_promised: false,
+        },
+        issuer: provider.issuer.clone(),
+        scope_separator: provider.scope_separator.clone(),
+        pkce: if provider.pkce { Pkce::Sent } else { Pkce::Broken },
+        authorize_params: provider.authorize_params.clone(),
+        token_headers: provider.token_headers.clone(),
+        account: provider.account.as_ref().map(account),
+        revoke: match provider.revoke {
+            RevokeStyle::Rfc7009 => Revoke::Rfc7009,
+            RevokeStyle::DeleteJson => Revoke::DeleteJson,
+            RevokeStyle::Bearer => Revoke::Bearer,
+            RevokeStyle::Unsupported => Revoke::Unsupported,
+        },
+    }
+}
+
+/// GitHub's revocation endpoint has the client id in its path, where the URL says `{client_id}`.
+fn with_client_id(url: &Url, client_id: &str) -> Url {
+    let encoded: String = url::form_urlencoded::byte_serialize(client_id.as_bytes()).collect();
+    let path = url.path().replace("%7Bclient_id%7D", &encoded).replace("{client_id}", &encoded);
+    let mut url = url.clone();
+    url.set_path(&path);
+    url
+}
+
+fn account(account: &AccountConfig) -> AccountLookup {
+    let AccountConfig { url, post, headers, body, success_at, id, name, username, email } = account.clone();
+    AccountLookup { url, post, headers, body, success_at, id, name, username, email }
+}
+
+fn aws_settings(store: &StoreConfig) -> AwsSettings {
+    AwsSettings {
+        region: store.region.clone(),
+        mode: match store.mode {
+            StoreMode::UpdateOnly => Mode::UpdateOnly,
+            StoreMode::Create => Mode::Create,
+        },
+        kms_key_id: store.kms_key_id.clone(),
+        assume_role: store
+            .assume_role
+            .as_ref()
+            .map(|role| AssumeRole { arn: role.arn.clone(), external_id: role.external_id.clone() }),
+        endpoint_url: store.endpoint_url.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_client_id;
+    use url::Url;
+
+    #[test]
+    fn the_client_id_takes_its_place_in_a_path() {
+        let url = Url::parse("https://api.github.com/applications/{client_id}/token").unwrap();
+        assert_eq!(
+            with_client_id(&url, "Iv1.a/b").as_str(),
+            "https://api.github.com/applications/Iv1.a%2Fb/token"
+        );
+    }
+}

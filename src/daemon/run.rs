@@ -1,0 +1,315 @@
+//! Starts everything, says when it is ready, and stops it in order.
+//!
+//! Ready means: configuration, lock, spool, listeners. Neither AWS nor a provider is waited for. A stop closes the listeners,
+//! lets what is in flight finish, and is bounded: what is sealed by then is found again at the next start.
+
+use super::compose::{Composer, plan};
+use super::key::{KeyTrouble, seal_key};
+use super::performer::Edges;
+use super::reload::{Reloader, Rereads, schedules};
+use crate::config::{Config, Surroundings};
+use crate::edge::clock::WallClock;
+use crate::edge::entropy::KernelEntropy;
+use crate::edge::provider::{Transport, TransportError};
+use crate::edge::schedule::NotASchedule;
+use crate::edge::socket::{BindError, ControlDesk, Operators, bind, serve_app, serve_control};
+use crate::edge::spool::{Leftover, Spool, SpoolError};
+use crate::edge::systemd::{self, Passed};
+use crate::edge::web::{self, TlsError, Web, WebSettings};
+use crate::engine::{Clock, Engine, Handle, Ports};
+use crate::lifecycle::{Consents, FlowKeys, Found, IntegrationId};
+use arc_swap::ArcSwap;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+/// What a daemon is started with.
+pub struct Setup {
+    /// The checked configuration.
+    pub config: Config,
+    /// Reads the configuration again, for a reload.
+    pub rereads: Rereads,
+    /// The host, for secrets and keys.
+    pub around: Arc<dyn Surroundings + Send + Sync>,
+    /// The sockets that systemd passed.
+    pub passed: Passed,
+}
+
+/// A running daemon.
+pub struct Daemon {
+    ready: Ready,
+    handle: Handle,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+    app: std::thread::JoinHandle<()>,
+}
+
+/// Where a daemon listens (contract §7).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Ready {
+    /// Always `ready`.
+    pub event: &'static str,
+    /// The address of the public listener.
+    pub public: String,
+    /// The path of the app socket.
+    pub app: PathBuf,
+    /// The path of the control socket.
+    pub control: PathBuf,
+}
+
+/// Why a daemon does not start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// A secret of the configuration cannot be read any more.
+    #[error("{0}")]
+    Secret(String),
+    /// There is no seal key.
+    #[error(transparent)]
+    Key(#[from] KeyTrouble),
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// A Unix socket cannot be made.
+    #[error(transparent)]
+    Socket(#[from] BindError),
+    /// The public listener cannot be made.
+    #[error(
+        "the public listener cannot listen on {address} ({kind}): change server.listen, or free the address"
+    )]
+    Public {
+        /// The address.
+        address: String,
+        /// The kind of error.
+        kind: io::ErrorKind,
+    },
+    /// The TLS certificate or key is not usable.
+    #[error("server.tls: {0}")]
+    Tls(#[from] TlsError),
+    /// The TLS client cannot be made.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// A schedule cannot be run.
+    #[error(transparent)]
+    Schedule(#[from] NotASchedule),
+    /// The kernel refuses something else.
+    #[error("the kernel refuses a thread or a socket ({0})")]
+    Kernel(io::ErrorKind),
+}
+
+impl Daemon {
+    /// Starts everything and returns once it is ready. Call within a multi-threaded runtime.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running.
+    pub async fn start(setup: Setup) -> Result<Self, StartError> {
+        let Setup { config, rereads, around, passed } = setup;
+        let clock: Arc<dyn Clock> = Arc::new(WallClock);
+        let key = Arc::new(seal_key(&config.state, around.as_ref())?);
+        let (spool, leftovers) = Spool::open(&config.state.directory, Arc::clone(&key))?;
+        let transport = Transport::new(Arc::clone(&clock), Transport::DEADLINE)?;
+        let mut composer =
+            Composer::new(Arc::clone(&key), transport, Arc::clone(&clock), Arc::clone(&around));
+        let routes = composer.routes(&config).map_err(|error| StartError::Secret(error.to_string()))?;
+        let routes = Arc::new(ArcSwap::from_pointee(routes));
+        let plan = plan(&config);
+        let found = found(&spool, &plan);
+        report(leftovers, &spool, &plan);
+
+        let listeners = Listeners::open(&config, passed)?;
+        let settings = Arc::new(ArcSwap::from_pointee(web_settings(&config, around.as_ref())?));
+        let public_url = Arc::new(ArcSwap::from_pointee(config.server.public_url.clone()));
+        let operators = Arc::new(ArcSwap::from_pointee(operators(&config)));
+
+        let entropy = Arc::new(KernelEntropy);
+        let edges =
+            Arc::new(Edges { spool: spool.clone(), routes: Arc::clone(&routes), entropy: entropy.clone() });
+        let ports = Ports { performer: edges.clone(), authorizer: edges, clock: Arc::clone(&clock), entropy };
+        let (mut engine, handle, reloads) =
+            Engine::new(plan.clone(), ports, Consents::new(FlowKeys::derive(&key)));
+        engine.restore(plan, found);
+
+        let stop = CancellationToken::new();
+        let ready = listeners.ready(&config);
+        let app =
+            serve_app(listeners.app, handle.clone(), Arc::clone(&clock), stop.clone()).map_err(kernel)?;
+        let mut tasks = JoinSet::new();
+        let desk = ControlDesk {
+            handle: handle.clone(),
+            clock: Arc::clone(&clock),
+            operators: Arc::clone(&operators),
+            public_url: Arc::clone(&public_url),
+        };
+        let web = Web { handle: handle.clone(), clock, settings: Arc::clone(&settings) };
+        let schedules = schedules(&config, &handle, &mut tasks, &stop).await?;
+        let reloader = Reloader {
+            now: config,
+            rereads,
+            composer,
+            spool,
+            routes,
+            settings,
+            public_url,
+            operators,
+            schedules,
+        };
+        let _engine = tasks.spawn(engine.run(stop.clone()));
+        let _control =
+            tasks.spawn(ends("control socket", serve_control(listeners.control, desk, stop.clone())));
+        let _web = tasks.spawn(ends("public listener", web::serve(listeners.public, web, stop.clone())));
+        let _reloads = tasks.spawn(reloader.run(reloads, handle.clone(), stop.clone()));
+        let _watchdog = tasks.spawn(watchdog(handle.clone(), stop.clone()));
+        Ok(Self { ready, handle, stop, tasks, app })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// A handle to its engine.
+    #[must_use]
+    pub const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Runs until `until` ends, then stops: listeners first, what is in flight to its end, 25 s at most.
+    pub async fn run(mut self, until: impl Future<Output = ()>) {
+        systemd::ready();
+        until.await;
+        systemd::stopping();
+        tracing::info!("stopping");
+        self.stop.cancel();
+        let drained = async {
+            while self.tasks.join_next().await.is_some() {}
+            let app = self.app;
+            let _joined = tokio::task::spawn_blocking(move || app.join().is_ok()).await;
+        };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            tracing::error!("not everything in flight has ended; what is sealed goes on at the next start");
+        }
+    }
+}
+
+const DRAIN: Duration = Duration::from_secs(25);
+
+/// The three listeners, open.
+struct Listeners {
+    app: UnixListener,
+    control: UnixListener,
+    public: TcpListener,
+}
+
+impl Listeners {
+    fn open(config: &Config, passed: Passed) -> Result<Self, StartError> {
+        let sockets = &config.sockets;
+        let app = match passed.app {
+            Some(app) => app,
+            None => bind(&sockets.app, 0o660, sockets.app_group)?,
+        };
+        let control = match passed.control {
+            Some(control) => control,
+            None => bind(&sockets.control, control_mode(config), sockets.control_group)?,
+        };
+        let public = match passed.public {
+            Some(public) => public,
+            None => TcpListener::bind(config.server.listen).map_err(|error| StartError::Public {
+                address: config.server.listen.to_string(),
+                kind: error.kind(),
+            })?,
+        };
+        app.set_nonblocking(true)
+            .and_then(|()| control.set_nonblocking(true))
+            .and_then(|()| public.set_nonblocking(true))
+            .map_err(kernel)?;
+        Ok(Self { app, control, public })
+    }
+
+    /// The Unix sockets are named as configured: a passed one is made by its unit, one of our own was bound under a private name.
+    fn ready(&self, config: &Config) -> Ready {
+        let public = self.public.local_addr().map_or_else(|_unknown| String::new(), |at| at.to_string());
+        Ready {
+            event: "ready",
+            public,
+            app: config.sockets.app.clone(),
+            control: config.sockets.control.clone(),
+        }
+    }
+}
+
+const fn control_mode(config: &Config) -> u32 {
+    if config.sockets.control_group.is_some() { 0o660 } else { 0o600 }
+}
+
+pub(super) fn operators(config: &Config) -> Operators {
+    Operators { own_uid: rustix::process::geteuid().as_raw(), group: config.sockets.control_group }
+}
+
+pub(super) fn web_settings(config: &Config, around: &dyn Surroundings) -> Result<WebSettings, StartError> {
+    let tls = match &config.server.tls {
+        None => None,
+        Some(tls) => {
+            let unreadable = |why: String| StartError::Secret(format!("server.tls: {why}"));
+            let certificate =
+                around.read(&tls.certificate).map_err(|error| unreadable(error.kind().to_string()))?;
+            let key = tls.key.read(around).map_err(|why| unreadable(why.to_string()))?;
+            Some(web::tls_config(&certificate, &key)?)
+        }
+    };
+    let public_url: Url = config.server.public_url.clone();
+    Ok(WebSettings { public_url, tls, trusted_proxies: config.server.trusted_proxies.clone() })
+}
+
+/// What the spool holds for each integration of a plan.
+pub(super) fn found(spool: &Spool, plan: &crate::engine::Plan) -> BTreeMap<IntegrationId, Found> {
+    plan.integrations.iter().map(|(id, planned)| (id.clone(), spool.find(&planned.identity))).collect()
+}
+
+fn report(leftovers: Vec<Leftover>, spool: &Spool, plan: &crate::engine::Plan) {
+    let unconfigured = spool.unconfigured(plan.integrations.values().map(|planned| &planned.identity));
+    for leftover in leftovers.into_iter().chain(unconfigured) {
+        match leftover {
+            Leftover::Unreadable { copy } => tracing::error!(
+                copy = %copy.display(),
+                "a cell of the spool does not open with this seal key; a copy is kept"
+            ),
+            Leftover::Unconfigured(identity) => tracing::error!(
+                integration = %identity.integration,
+                organization = %identity.organization,
+                provider = %identity.provider,
+                "the spool holds tokens of an integration that is not configured; configure it again to have them stored"
+            ),
+        }
+    }
+}
+
+async fn ends(what: &'static str, listener: impl Future<Output = io::Result<()>>) {
+    if let Err(error) = listener.await {
+        tracing::error!(what, error = %error.kind(), "a listener ended");
+    }
+}
+
+/// Pings systemd's watchdog by turns of the loop: a loop that is stuck is not covered up.
+async fn watchdog(handle: Handle, stop: CancellationToken) {
+    let Some(span) = systemd::watchdog() else { return };
+    let mut beat = tokio::time::interval(span.min(LONGEST_BEAT));
+    while stop.run_until_cancelled(beat.tick()).await.is_some() {
+        if handle.turns().await {
+            systemd::alive();
+        }
+    }
+}
+
+const LONGEST_BEAT: Duration = Duration::from_secs(30);
+
+fn kernel(error: io::Error) -> StartError {
+    StartError::Kernel(error.kind())
+}

@@ -1,0 +1,264 @@
+//! The house rules that no compiler checks: floors, owned crates, who sees secrets, the size of files.
+//!
+//! Reads the sources as text. A rule that fails names the file and line, and the rule.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every source file below `folder`, by its path from the root, without its comments and doc comments.
+fn sources(folder: &str) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(root()).unwrap().display().to_string();
+                let text = std::fs::read_to_string(&path).unwrap();
+                let code: Vec<_> = text
+                    .lines()
+                    .map(|line| if line.trim_start().starts_with("//") { "" } else { line })
+                    .collect();
+                found.insert(name, code.join("\n"));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no sources below {folder}");
+    found
+}
+
+/// The part of a file that ships.
+fn shipped(code: &str) -> &str {
+    code.split("#[cfg(test)]\nmod tests").next().unwrap()
+}
+
+/// The room a file is in: `lifecycle`, `edge/store`, `daemon`, …
+fn room(file: &str) -> String {
+    let inside = file.trim_start_matches("src/").trim_end_matches(".rs");
+    let mut parts = inside.split('/');
+    let first = parts.next().unwrap();
+    match (first, parts.next()) {
+        ("edge", Some("mod")) => "edge".into(),
+        ("edge", Some(second)) => format!("edge/{second}"),
+        _ => first.into(),
+    }
+}
+
+fn floor(room: &str) -> u8 {
+    match room {
+        "seal" | "secret" | "time" => 0,
+        "lifecycle" => 1,
+        "engine" | "config" => 2,
+        "lib" => 5,
+        "daemon" | "cli" | "main" => 4,
+        edge if edge.starts_with("edge") => 3,
+        other => panic!("{other} is on no floor: add it to the map of the house"),
+    }
+}
+
+/// The rooms that a file names by `crate::…` (or `grantd::…`), with the lines.
+fn uses(code: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (number, line) in code.lines().enumerate() {
+        for part in line.split("crate::").skip(1) {
+            let path: String =
+                part.chars().take_while(|c| c.is_alphanumeric() || "_:".contains(*c)).collect();
+            let mut names = path.split("::");
+            let first = names.next().unwrap_or("").to_owned();
+            let room = match (first.as_str(), names.next()) {
+                ("edge", Some(second)) if !second.is_empty() => format!("edge/{second}"),
+                _ => first,
+            };
+            if !room.is_empty() {
+                found.push((number + 1, room));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn arrows_point_down() {
+    let mut wrong = Vec::new();
+    for (file, code) in sources("src") {
+        let here = room(&file);
+        if here == "lib" {
+            continue;
+        }
+        for (line, there) in uses(&code) {
+            let known = ["secret", "seal", "time", "lifecycle", "engine", "config", "edge", "daemon", "cli"];
+            if !known.contains(&there.split('/').next().unwrap()) {
+                continue;
+            }
+            let sibling = here.starts_with("edge/") && there.starts_with("edge/") && here != there;
+            let level =
+                floor(&here) == floor(&there) && here != there && floor(&here) > 0 && floor(&here) < 4;
+            if floor(&there) > floor(&here) || sibling || level {
+                wrong.push(format!("{file}:{line}: {here} must not use {there}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_pure_core_has_no_clock_no_chance_and_no_world() {
+    let forbidden = [
+        "std::fs",
+        "std::net",
+        "std::env",
+        "std::process",
+        "std::thread",
+        "tokio",
+        "reqwest",
+        "hyper",
+        "axum",
+        "aws_sdk",
+        "aws_config",
+        "SystemTime",
+        "Instant",
+        "rand::",
+        "async ",
+        "println!",
+        "tracing",
+    ];
+    for (file, code) in sources("src/lifecycle") {
+        for (number, line) in code.lines().enumerate() {
+            for word in forbidden {
+                assert!(!line.contains(word), "{file}:{}: the pure core must not use {word}", number + 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn each_heavy_crate_has_an_owner() {
+    let owners: &[(&str, &[&str])] = &[
+        ("aws_config", &["src/edge/store/", "src/edge/claim/"]),
+        ("aws_sdk_", &["src/edge/store/", "src/edge/claim/"]),
+        ("aws_smithy_", &["src/edge/store/", "src/edge/claim/"]),
+        ("oauth2::", &["src/edge/provider/"]),
+        ("reqwest", &["src/edge/provider/"]),
+        ("tokio_cron_scheduler", &["src/edge/schedule.rs"]),
+        ("croner", &["src/config/values.rs"]),
+        ("sd_notify", &["src/edge/systemd.rs"]),
+        ("listenfd", &["src/edge/systemd.rs"]),
+        ("tracing_subscriber", &["src/edge/telemetry.rs"]),
+        ("clap", &["src/cli/"]),
+        ("axum", &["src/edge/web/", "src/edge/socket/", "src/cli/demo/"]),
+        ("askama", &["src/edge/web/"]),
+        ("tokio_rustls", &["src/edge/web/"]),
+        ("nix::", &["src/edge/socket/", "src/edge/surroundings.rs"]),
+        ("toml::", &["src/config/", "src/cli/"]),
+    ];
+    let mut wrong = Vec::new();
+    for (file, code) in sources("src") {
+        for (number, line) in shipped(&code).lines().enumerate() {
+            for (name, places) in owners {
+                let named = line.contains(&format!("use {name}"))
+                    || line.contains(&format!(" {name}::"))
+                    || (name.ends_with("::") && line.contains(&format!("use {name}")));
+                if named && !places.iter().any(|place| file.starts_with(place)) {
+                    wrong.push(format!("{file}:{}: {name} belongs to {places:?}", number + 1));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn secrets_are_exposed_in_few_files() {
+    // Each of these puts a secret on a wire, seals it, or compares it. Another one needs a good reason.
+    let allowed: BTreeSet<&str> = EXPOSING.iter().copied().collect();
+    let mut exposing = BTreeSet::new();
+    for (file, code) in sources("src") {
+        let test_only = ["src/lifecycle/outages.rs", "src/lifecycle/rows.rs", "src/lifecycle/world.rs"]
+            .contains(&file.as_str());
+        if !test_only && shipped(&code).contains("expose_secret") {
+            exposing.insert(file);
+        }
+    }
+    let exposing: BTreeSet<&str> = exposing.iter().map(String::as_str).collect();
+    let more: Vec<_> = exposing.difference(&allowed).collect();
+    assert!(more.is_empty(), "these files expose secrets and are not on the list: {more:?}");
+    let fewer: Vec<_> = allowed.difference(&exposing).collect();
+    assert!(fewer.is_empty(), "these files no longer expose secrets, take them off the list: {fewer:?}");
+}
+
+#[test]
+fn secrets_have_no_forbidden_traits() {
+    let code = std::fs::read_to_string(root().join("src/secret.rs")).unwrap();
+    for word in ["derive(", "impl fmt::Display", "Serialize for", "PartialEq for", "Clone for"] {
+        assert!(!code.contains(word), "src/secret.rs: {word}");
+    }
+}
+
+#[test]
+fn files_stay_small_and_say_what_they_are_for() {
+    let mut wrong = Vec::new();
+    for folder in ["src", "tests", "benches"] {
+        if !root().join(folder).exists() {
+            continue;
+        }
+        for file in sources(folder).keys() {
+            let text = std::fs::read_to_string(root().join(file)).unwrap();
+            let lines = text.lines().count();
+            if lines > 600 {
+                wrong.push(format!("{file}: {lines} lines, 600 at most"));
+            }
+            if !text.starts_with("//!") {
+                wrong.push(format!("{file}: does not open with `//!`"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn only_the_command_line_prints() {
+    for (file, code) in sources("src") {
+        for macro_name in ["println!", "eprintln!", "print!(", "eprint!(", "dbg!"] {
+            assert!(
+                !code.contains(macro_name),
+                "{file}: {macro_name} belongs to cli/terminal.rs, which writes"
+            );
+        }
+    }
+}
+
+#[test]
+fn there_is_no_drawer() {
+    for name in ["common", "util", "utils", "helpers", "types", "constants", "misc"] {
+        for file in sources("src").keys() {
+            let path = Path::new(file);
+            let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+            assert!(!parts.iter().any(|part| part == name || *part == format!("{name}.rs")), "{file}");
+        }
+    }
+}
+
+const EXPOSING: &[&str] = &[
+    "src/edge/provider/account.rs",
+    "src/edge/provider/client.rs",
+    "src/edge/provider/discovery.rs",
+    "src/edge/provider/requests.rs",
+    "src/edge/spool/journal.rs",
+    "src/edge/store/aws.rs",
+    "src/edge/store/sealed.rs",
+    "src/engine/board.rs",
+    "src/lifecycle/consent.rs",
+    "src/lifecycle/id_token.rs",
+    "src/lifecycle/outcome.rs",
+    "src/lifecycle/record.rs",
+    "src/lifecycle/sealed.rs",
+    "src/lifecycle/state.rs",
+    "src/seal.rs",
+    "src/secret.rs",
+];
