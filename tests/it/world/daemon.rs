@@ -153,7 +153,7 @@ impl<'w> Daemon<'w> {
         for value in browser.cookie_values() {
             self.world.note("cookie", &value);
         }
-        assert_eq!((page.status(), page.code()), (200, None), "the landing page: {}", page.text());
+        assert_eq!((page.status(), page.code().as_deref()), (200, Some("stored")), "{}", page.text());
         page
     }
 }

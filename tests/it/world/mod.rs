@@ -12,7 +12,7 @@ mod proxy;
 mod setup;
 mod waiting;
 
-pub use aws::{Aws, Keys, ministack, moto};
+pub use aws::{Aws, ministack, moto};
 pub use browser::{Browser, Page};
 pub use daemon::{Daemon, Ran, grantd, second, token_path};
 pub use http::{Answer, Connection, as_other_user, fetch, is_root, own_uid, try_fetch};
