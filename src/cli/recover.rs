@@ -25,8 +25,8 @@ pub(super) async fn recover(args: OneArgs) -> Result<(), End> {
     if args.json {
         terminal::say(value.to_string());
     }
-    let recovered: Recovered =
-        serde_json::from_value(value).map_err(|_shape| End::unreachable("the daemon's answer cannot be read"))?;
+    let recovered: Recovered = serde_json::from_value(value)
+        .map_err(|_shape| End::unreachable("the daemon's answer cannot be read"))?;
     match recovered.found.as_str() {
         "readable" | "nothing" => {
             terminal::note(recovered.message);

@@ -177,7 +177,7 @@ mod tests {
     use super::Bounds;
     use crate::edge::web::WebSettings;
     use crate::edge::web::testing::{
-        CALLBACK, CERTIFICATE, KEY, OTHER_CERTIFICATE, OTHER_KEY, PUBLIC, QUICK, Reply, Room, Script,
+        CALLBACK, CERTIFICATE, KEY, OTHER_CERTIFICATE, OTHER_KEY, PUBLIC, QUICK, Reply, Room, SOON, Script,
         converse, landing, read_reply, settings, stored,
     };
     use crate::edge::web::tls_config;
@@ -189,6 +189,7 @@ mod tests {
     use std::sync::{Arc, mpsc};
     use std::time::Duration;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::timeout;
     use tokio_rustls::TlsConnector;
 
     const HOME: &str = "GET / HTTP/1.1\r\nHost: grantd.acme.example\r\n\r\n";
@@ -274,7 +275,7 @@ mod tests {
         first.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
         let mut second = room.connection().await;
         second.write_all(HOME.as_bytes()).await.unwrap();
-        let early = tokio::time::timeout(Duration::from_millis(100), second.read_u8()).await;
+        let early = timeout(Duration::from_millis(100), second.read_u8()).await;
         assert!(early.is_err(), "the second was answered while the first was there");
         first.write_all(b"Host: localhost\r\n\r\n").await.unwrap();
         assert_eq!(read_reply(first).await.status, 200);
@@ -305,11 +306,11 @@ mod tests {
         flight.write_all(request.as_bytes()).await.unwrap();
         arrival.recv().unwrap();
         room.stop.cancel();
-        assert_eq!(idle.read(&mut [0; 8]).await.unwrap(), 0);
+        assert_eq!(timeout(SOON, idle.read(&mut [0; 8])).await.unwrap().unwrap(), 0);
         assert!(tokio::net::TcpStream::connect(room.address).await.is_err());
         release.send(()).unwrap();
         assert_eq!(read_reply(flight).await.code(), "stored");
-        room.serving.join_next().await.unwrap().unwrap().unwrap();
+        room.stopped().await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
@@ -320,7 +321,7 @@ mod tests {
         flight.write_all(request.as_bytes()).await.unwrap();
         arrival.recv().unwrap();
         room.stop.cancel();
-        room.serving.join_next().await.unwrap().unwrap().unwrap();
+        room.stopped().await;
         let mut answer = Vec::new();
         let _reset = flight.read_to_end(&mut answer).await;
         assert!(answer.is_empty());

@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub(super) const CERTIFICATE: &[u8] = include_bytes!("certificates/test.crt");
@@ -38,9 +39,12 @@ pub(super) fn visit(public_url: &str) -> Visit {
 pub(super) const QUICK: Bounds = Bounds {
     connections: 16,
     beginning: Duration::from_secs(10),
-    life: Duration::from_secs(20),
-    drain: Duration::from_secs(10),
+    life: Duration::from_secs(60),
+    drain: Duration::from_secs(60),
 };
+
+/// How long a test waits for what must come soon.
+pub(super) const SOON: Duration = Duration::from_secs(5);
 
 /// What the played engine answers; what it was asked is written down.
 pub(super) struct Script {
@@ -102,7 +106,7 @@ pub(super) struct Room {
     pub(super) address: SocketAddr,
     pub(super) settings: Arc<ArcSwap<WebSettings>>,
     pub(super) stop: CancellationToken,
-    pub(super) serving: JoinSet<std::io::Result<()>>,
+    serving: JoinSet<std::io::Result<()>>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -127,6 +131,12 @@ impl Room {
     /// What the engine was asked so far.
     pub(super) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
+    }
+
+    /// Waits until the listener has stopped.
+    pub(super) async fn stopped(&mut self) {
+        let ended = timeout(SOON, self.serving.join_next()).await.expect("it does not stop");
+        ended.unwrap().unwrap().unwrap();
     }
 
     pub(super) async fn connection(&self) -> TcpStream {
@@ -180,7 +190,7 @@ pub(super) async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, by
 
 pub(super) async fn read_reply(mut stream: impl AsyncRead + Unpin) -> Reply {
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
+    timeout(SOON, stream.read_to_end(&mut answer)).await.expect("no end of the answer").unwrap();
     let answer = String::from_utf8(answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let mut lines = head.lines();
