@@ -211,7 +211,7 @@ fn a_placeholder_is_overwritten_and_a_strangers_record_is_not() {
         Some(daemon.status())
             .filter(|status| status["message"].as_str().is_some_and(|why| why.contains("other")))
     });
-    assert_eq!((status["status"].as_str(), daemon.token().status), (Some("pending"), 409), "{status}");
+    assert_eq!((status["status"].as_str(), daemon.token().status), (Some("pending"), 503), "{status}");
     assert_eq!(world.aws.record(&world.secret()), Some(foreign), "nothing was written");
 }
 

@@ -270,7 +270,10 @@ impl Browser {
         }
         self.cookies
             .retain(|old| old.name != cookie.name || old.path != cookie.path || old.host != cookie.host);
-        self.cookies.push(cookie);
+        let ended = cookie.life.as_ref().is_some_and(|(_, life)| life.is_zero());
+        if !ended {
+            self.cookies.push(cookie);
+        }
     }
 }
 

@@ -149,10 +149,11 @@ impl<'w> Daemon<'w> {
     #[track_caller]
     pub fn connect(&self) -> Page {
         let mut browser = Browser::new();
-        let page = browser.connect(&self.link());
+        let callback = browser.until_callback(&self.link());
         for value in browser.cookie_values() {
             self.world.note("cookie", &value);
         }
+        let page = browser.arrive(&callback);
         assert_eq!((page.status(), page.code().as_deref()), (200, Some("stored")), "{}", page.text());
         page
     }
