@@ -3,6 +3,12 @@
 //! Each integration has its record in a sealed file, a live lease and a binding. Ready is what the daemon says; settled is when
 //! every lease is served. `cargo bench --bench footprint` prints a table.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a bench that cannot go on has failed, and it prints its table"
+)]
+
 use grantd::edge::store::{SealedFiles, Store};
 use grantd::lifecycle::{
     Account, Completion, Identity, IntegrationId, OrganizationId, ProviderId, Record, RecordStatus,
@@ -127,8 +133,11 @@ fn measure(home: &Path, count: usize) -> Seen {
 /// Waits for one token.
 fn read(socket: &Path, index: usize) {
     let mut stream = UnixStream::connect(socket).unwrap();
-    write!(stream, "GET /v1/integrations/i{index}/token?wait=60 HTTP/1.1\r\nhost: grantd\r\nconnection: close\r\n\r\n")
-        .unwrap();
+    write!(
+        stream,
+        "GET /v1/integrations/i{index}/token?wait=60 HTTP/1.1\r\nhost: grantd\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{}", answer.lines().next().unwrap_or(""));

@@ -58,8 +58,9 @@ pub(super) async fn demo(args: DemoArgs) -> Result<(), End> {
         over.cancel();
         end
     };
-    let (end, ()) = tokio::join!(show, daemon.run(over.cancelled()));
+    let (end, ran) = tokio::join!(show, daemon.run(over.cancelled()));
     stop.cancel();
+    ran.map_err(|broken| End::bug(broken.to_string()))?;
     end
 }
 

@@ -384,7 +384,8 @@ async fn a_stop_ends_waits_streams_idle_connections_and_the_thread() {
     });
     assert_eq!(reply.refusal(), refused(503, "token_unavailable"));
     let _rest = idle.hear("nothing").await;
-    assert!(stream.hear("nothing").await.ends_with("\r\n0\r\n\r\n"));
+    let rest = stream.hear("nothing").await;
+    assert!(rest.ends_with("0\r\n\r\n"), "{rest}");
     let thread = std::mem::replace(&mut rig.thread, std::thread::spawn(|| {}));
     tokio::task::spawn_blocking(|| thread.join()).await.unwrap().unwrap();
     assert!(tokio::net::UnixStream::connect(rig.socket()).await.is_err());

@@ -86,7 +86,7 @@ impl Desk {
             // Before the read: a change after it is then always heard of.
             let mut changes = cell.changes();
             match self.read_cell(&grant, &cell, min_ttl) {
-                Err(_) => {}
+                Err(refusal) if may_pass(&refusal) => {}
                 end => return end,
             }
             // Time passes without a change: a lease ends, the clock is set, a binding goes.
@@ -99,7 +99,7 @@ impl Desk {
         let now = self.clock.now();
         let read = cell.read(min_ttl, now);
         if read.as_ref().is_err_and(|refusal| refusal.code == Code::TokenUnavailable) {
-            
+            self.nudge(&grant.integration, now);
         }
         read
     }

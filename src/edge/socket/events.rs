@@ -96,7 +96,7 @@ impl Feed {
         if self.sent.as_ref().is_none_or(|sent| !sent.lease.ptr_eq(&lease)) {
             push(&mut news, "lease", &lease_of(integration, posting.served.as_deref()));
         }
-        if self.sent.as_ref().is_none_or(|sent| true) {
+        if self.sent.as_ref().is_none_or(|sent| sent.status != posting.status) {
             push(&mut news, "status", &posting.status);
         }
         self.sent = Some(Sent { lease, status: posting.status.clone() });
