@@ -18,7 +18,10 @@
 mod callbacks;
 mod checking;
 mod connecting;
+mod crashing;
+mod demo;
 mod ending;
+mod leaking;
 mod outage;
 mod peers;
 mod permissions;
@@ -26,4 +29,6 @@ mod reloading;
 mod revoking;
 mod rotating;
 mod sealed;
+mod strangers;
+mod systemd;
 mod world;

@@ -8,7 +8,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use bytes::Bytes;
 use serde_json::{Value, json};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
 use url::Url;
 
 #[test]
@@ -121,6 +124,19 @@ fn a_proxy_passes_refuses_hangs_and_cuts_while_it_runs() {
 }
 
 #[test]
+fn a_proxy_loses_the_answer_to_what_it_is_told() {
+    let name = format!("/peers/{}", unique());
+    moto().make_secret(&name);
+    let proxy = Proxy::to(moto().address);
+    let through = moto().by_way_of(&proxy);
+    proxy.set(Trouble::LoseAnswerTo("PutSecretValue"));
+    assert!(through.exists(&name));
+    let put = catch_unwind(AssertUnwindSafe(|| through.put(&name, "carried")));
+    assert!(put.is_err(), "the answer came through");
+    assert_eq!(moto().value(&name, "AWSCURRENT").as_deref(), Some("carried"));
+}
+
+#[test]
 fn the_browser_keeps_cookies_as_browsers_do() {
     let server = Echo::start();
     let mut browser = Browser::new();
@@ -212,31 +228,19 @@ fn parameter(url: &Url, name: &str) -> Option<String> {
 /// A server that shows the head of each request, and sets the cookie it was last told.
 struct Echo {
     port: u16,
-    cookie: std::sync::Arc<std::sync::Mutex<String>>,
+    cookie: Arc<Mutex<String>>,
 }
 
 impl Echo {
     fn start() -> Self {
-        use std::io::{Read as _, Write as _};
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let cookie = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
-        let shared = std::sync::Arc::clone(&cookie);
+        let cookie = Arc::new(Mutex::new(String::new()));
+        let shared = Arc::clone(&cookie);
         let _server = std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (mut stream, mut head) = (stream.unwrap(), Vec::new());
-                let mut buffer = [0; 4096];
-                while !head.windows(4).any(|window| window == b"\r\n\r\n") {
-                    let count = stream.read(&mut buffer).unwrap();
-                    head.extend_from_slice(&buffer[..count]);
-                }
                 let cookie = shared.lock().unwrap().clone();
-                let set = if cookie.is_empty() { String::new() } else { format!("set-cookie: {cookie}\r\n") };
-                let length = head.len();
-                let answer =
-                    format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n{set}\r\n");
-                stream.write_all(answer.as_bytes()).unwrap();
-                stream.write_all(&head).unwrap();
+                echo(stream.unwrap(), &cookie);
             }
         });
         Self { port, cookie }
@@ -245,6 +249,19 @@ impl Echo {
     fn set_cookie(&self, cookie: &str) {
         *self.cookie.lock().unwrap() = cookie.into();
     }
+}
+
+fn echo(mut stream: TcpStream, cookie: &str) {
+    let (mut head, mut buffer) = (Vec::new(), [0; 4096]);
+    while !head.windows(4).any(|window| window == b"\r\n\r\n") {
+        let count = stream.read(&mut buffer).unwrap();
+        head.extend_from_slice(&buffer[..count]);
+    }
+    let set = if cookie.is_empty() { String::new() } else { format!("set-cookie: {cookie}\r\n") };
+    let length = head.len();
+    let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n{set}\r\n");
+    stream.write_all(answer.as_bytes()).unwrap();
+    stream.write_all(&head).unwrap();
 }
 
 const REDIRECT: &str = "http://127.0.0.1:9/v1/integrations/oauth/callback/peers";

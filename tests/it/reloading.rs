@@ -1,6 +1,6 @@
 //! Reload: a wrong configuration is refused whole, a good one takes effect without dropping a connection.
 
-use crate::world::{Config, World, binding, own_uid, token_path};
+use crate::world::{Config, World, binding, eventually, own_uid, token_path};
 
 #[test]
 fn a_wrong_configuration_is_refused_and_the_old_one_stays() {
@@ -50,7 +50,9 @@ fn an_integration_that_comes_is_there_and_one_that_stays_is_undisturbed() {
     assert_eq!(daemon.reload(&more).code, 0);
     assert_eq!(daemon.id(), id);
     assert_eq!(app.get(&token_path(World::INTEGRATION)).json(), before);
-    assert_eq!(app.get(&token_path("acme-second")).code(), "integration_pending");
+    eventually("the store is asked for the new one", || {
+        (app.get(&token_path("acme-second")).code() == "integration_pending").then_some(())
+    });
     let link = daemon.cli(&["connect", "acme-second"]).stdout;
     assert_eq!(crate::world::Browser::new().connect(link.trim()).status(), 200);
     assert_eq!(app.get(&token_path("acme-second")).status, 200);

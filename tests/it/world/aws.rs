@@ -4,6 +4,7 @@
 
 use super::http::{Answer, fetch};
 use super::process::Process;
+use super::proxy::Proxy;
 use super::setup::peers_home;
 use ::http::Request;
 use aws_sdk_secretsmanager::config::Credentials;
@@ -72,6 +73,12 @@ impl Aws {
         Self { address: self.address, keys, _process: None }
     }
 
+    /// The same AWS, behind a proxy.
+    pub fn by_way_of(&self, proxy: &Proxy) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], proxy.port()));
+        Self { address, keys: self.keys.clone(), _process: None }
+    }
+
     /// A secret without a value, as an operator makes it beforehand.
     #[track_caller]
     pub fn make_secret(&self, name: &str) {
@@ -118,6 +125,13 @@ impl Aws {
             stages.into_iter().map(move |stage| (stage, version.clone()))
         });
         pairs.collect()
+    }
+
+    /// How many versions there are, under a stage or not.
+    pub fn versions(&self, name: &str) -> usize {
+        let asked = json!({ "SecretId": name, "IncludeDeprecated": true });
+        let listed = self.secrets("ListSecretVersionIds", &asked).unwrap();
+        listed["Versions"].as_array().unwrap().len()
     }
 
     /// A user with one inline policy, and a key of that user's.

@@ -108,19 +108,25 @@ impl Browser {
     pub fn consent(&mut self, authorize: &Url) -> Url {
         let mut page = self.visit(authorize, Some("http://127.0.0.1"));
         for _hop in 0..10 {
-            if let Some(next) = redirect(&page) {
-                if next.path().contains("/oauth/callback") {
-                    return next;
-                }
-                page = self.visit(&next, Some(&origin(&page.url)));
-            } else {
-                assert_eq!(page.status(), 200, "the provider refuses: {}", page.answer.text());
-                let account = self.account.clone().unwrap_or_else(|| "acme-bot".into());
-                let answer = self.answer.clone().unwrap_or_else(|| "accept".into());
-                page = self.submit(&page, &[("account", &account), ("answer", &answer)]);
+            let next = redirect(&page);
+            if let Some(callback) = next.clone().filter(|next| next.path().contains("/oauth/callback")) {
+                return callback;
             }
+            page = match next {
+                Some(next) => self.visit(&next, Some(&origin(&page.url))),
+                None => self.sign_in(&page),
+            };
         }
         panic!("the provider never came back; last at {}", page.url.path());
+    }
+
+    /// Answers the provider's page.
+    #[track_caller]
+    fn sign_in(&mut self, page: &Page) -> Page {
+        assert_eq!(page.status(), 200, "the provider refuses: {}", page.answer.text());
+        let account = self.account.clone().unwrap_or_else(|| "acme-bot".into());
+        let answer = self.answer.clone().unwrap_or_else(|| "accept".into());
+        self.submit(page, &[("account", &account), ("answer", &answer)])
     }
 
     /// Arrives at a callback, sent by the provider: a top-level navigation from another site.

@@ -200,13 +200,25 @@ pub fn second(world: &World) -> (Ran, Duration) {
 }
 
 fn command(world: &World) -> Command {
-    let mut command = binary(world);
+    let mut command = match world.launcher.as_slice() {
+        [] => binary(world),
+        [program, arguments @ ..] => {
+            let mut launcher = surroundings(world, program);
+            launcher.args(arguments).arg(BINARY);
+            launcher
+        }
+    };
     command.arg("run").arg("--config").arg(world.config_path());
     command
 }
 
 fn binary(world: &World) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_grantd"));
+    surroundings(world, BINARY)
+}
+
+/// A command in an environment that is the test's own.
+fn surroundings(world: &World, program: &str) -> Command {
+    let mut command = Command::new(program);
     command
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
@@ -215,7 +227,8 @@ fn binary(world: &World) -> Command {
         .env("RUST_BACKTRACE", "1")
         .env("AWS_EC2_METADATA_DISABLED", "true")
         .env("AWS_ACCESS_KEY_ID", &world.keys.id)
-        .env("AWS_SECRET_ACCESS_KEY", &world.keys.secret);
+        .env("AWS_SECRET_ACCESS_KEY", &world.keys.secret)
+        .envs(world.env.iter().cloned());
     command
 }
 
@@ -223,3 +236,5 @@ fn tail(text: &str) -> String {
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(80)..].join("\n")
 }
+
+const BINARY: &str = env!("CARGO_BIN_EXE_grantd");

@@ -25,6 +25,8 @@ pub enum Trouble {
     CutAnswer(usize),
     /// After so many more bytes of a request the connection is cut.
     CutRequest(usize),
+    /// A request with this text in its head is carried, and its connection is cut instead of an answer.
+    LoseAnswerTo(&'static str),
 }
 
 /// A proxy; its port is its own until it is dropped.
@@ -132,29 +134,49 @@ async fn carry(mut client: TcpStream, upstream: SocketAddr, mut trouble: watch::
     }
     let Ok(mut server) = TcpStream::connect(upstream).await else { return };
     let _nodelay = (client.set_nodelay(true), server.set_nodelay(true));
-    let (mut up, mut down) = ([0; 16 * 1024], [0; 16 * 1024]);
     loop {
         let now = *trouble.borrow_and_update();
-        let (mut request, mut answer) = match now {
-            Trouble::None => (usize::MAX, usize::MAX),
-            Trouble::CutRequest(most) => (most, usize::MAX),
-            Trouble::CutAnswer(most) => (usize::MAX, most),
+        match now {
             Trouble::Refuse => return,
             Trouble::Hang => {
                 let _changed = trouble.changed().await;
                 return;
             }
-        };
-        loop {
-            tokio::select! {
-                changed = trouble.changed() => match changed {
-                    Ok(()) => break,
-                    Err(_gone) => return,
-                },
-                read = client.read(&mut up) => if !pass(&mut server, &up, read, &mut request).await { return },
-                read = server.read(&mut down) => if !pass(&mut client, &down, read, &mut answer).await { return },
-            }
+            Trouble::None | Trouble::CutRequest(_) | Trouble::CutAnswer(_) | Trouble::LoseAnswerTo(_) => {}
         }
+        tokio::select! {
+            changed = trouble.changed() => if changed.is_err() { return },
+            () = exchange(&mut client, &mut server, now) => return,
+        }
+    }
+}
+
+/// Carries bytes both ways until the connection is over or has had what it may have.
+async fn exchange(client: &mut TcpStream, server: &mut TcpStream, trouble: Trouble) {
+    let (mut up, mut down) = ([0; 16 * 1024], [0; 16 * 1024]);
+    let mut request = if let Trouble::CutRequest(most) = trouble { most } else { usize::MAX };
+    let mut answer = if let Trouble::CutAnswer(most) = trouble { most } else { usize::MAX };
+    loop {
+        let goes_on = tokio::select! {
+            read = client.read(&mut up) => {
+                if is_lost(trouble, &up, &read) {
+                    answer = 0;
+                }
+                pass(server, &up, read, &mut request).await
+            }
+            read = server.read(&mut down) => pass(client, &down, read, &mut answer).await,
+        };
+        if !goes_on {
+            return;
+        }
+    }
+}
+
+/// Whether a request was read whose answer is to be lost. A head comes in one piece over loopback.
+fn is_lost(trouble: Trouble, buffer: &[u8], read: &std::io::Result<usize>) -> bool {
+    match (trouble, read) {
+        (Trouble::LoseAnswerTo(text), Ok(count)) => String::from_utf8_lossy(&buffer[..*count]).contains(text),
+        _ => false,
     }
 }
 

@@ -30,6 +30,10 @@ pub struct World {
     pub client: Client,
     /// What the daemon finds in its environment.
     pub keys: Keys,
+    /// More of its environment.
+    pub env: Vec<(String, String)>,
+    /// A command that ends by becoming the daemon, if it is not started directly.
+    pub launcher: Vec<String>,
     pub said: Said,
     noted: Mutex<Vec<(String, String)>>,
 }
@@ -82,6 +86,8 @@ impl World {
             aws,
             client,
             keys,
+            env: Vec::new(),
+            launcher: Vec::new(),
             said: Said::default(),
             noted: Mutex::default(),
             name,

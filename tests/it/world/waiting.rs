@@ -38,6 +38,13 @@ impl Stopwatch {
     pub fn elapsed(&self) -> Duration {
         self.0.elapsed()
     }
+
+    /// Burns time, for the one kind of test that needs a moment and nothing to wait for: when to kill.
+    pub fn spin(&self, until: Duration) {
+        while self.elapsed() < until {
+            std::thread::yield_now();
+        }
+    }
 }
 
 /// Runs a future to its end on the runtime that all tests share.
