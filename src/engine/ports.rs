@@ -1,6 +1,6 @@
 //! What the engine asks of the world. `daemon` plugs the edges in; tests plug in doubles.
 
-use crate::lifecycle::{Beginning, Completion, Effect, Entry, Identity, Random, Refusal, Sealed};
+use crate::lifecycle::{AuditEvent, Beginning, Completion, Effect, Entry, Identity, Random, Refusal, Sealed};
 use crate::secret::StateToken;
 use crate::time::Timestamp;
 use std::pin::Pin;
@@ -19,6 +19,15 @@ pub trait Performer: Send + Sync {
 
     /// Leaves a line in the audit trail. Must not block.
     fn audit(&self, identity: &Identity, entry: &Entry);
+}
+
+/// The audit trail: keeps events in order, chained, and gives them back.
+pub trait Trail: Send + Sync {
+    /// Records one event. Must not block; must not lose it while the disk takes writes.
+    fn record(&self, event: AuditEvent);
+
+    /// The events after a sequence number, the oldest first, at most `most`, as the JSON objects that stand in the trail.
+    fn after(&self, sequence: u64, most: usize) -> Pending<Vec<serde_json::Value>>;
 }
 
 /// Makes the URL of an authorization request.

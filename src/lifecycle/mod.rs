@@ -5,6 +5,7 @@
 
 mod access;
 mod answer;
+mod audit;
 mod callback;
 mod consent;
 mod effect;
@@ -43,6 +44,7 @@ pub use access::{
     judge_read,
 };
 pub use answer::{Answer, Spent, WireFault};
+pub use audit::{Actor, AuditEvent};
 pub use consent::{Bearer, Beginning, Begun, Callback, Consents, Invitation, Returned};
 pub use effect::{ConsentEnd, Effect, Effects, Entry, Lease, Op, SlotFate};
 pub use event::{
