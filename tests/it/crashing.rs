@@ -8,13 +8,13 @@ fn kill_9_at_any_moment_of_a_refresh_replays_nothing() {
     let world = World::new("any-moment");
     let mut daemon = world.start(&world.config());
     let _page = daemon.connect();
-    for round in 0_u64..12 {
+    for round in 0_u64..16 {
         let watch = Stopwatch::start();
         std::thread::scope(|scope| {
             let path = format!("/v1/integrations/{}/refresh", World::INTEGRATION);
             let mut control = daemon.control();
             let asking = scope.spawn(move || control.try_send(::http::Method::POST, &path, None).is_some());
-            watch.spin(Duration::from_millis(round * 3));
+            watch.spin(Duration::from_millis(round * 4));
             daemon.kill9();
             let _answered = asking.join().unwrap();
         });
