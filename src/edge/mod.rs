@@ -5,6 +5,7 @@ pub mod clock;
 pub mod entropy;
 pub mod provider;
 pub mod schedule;
+pub mod socket;
 pub mod spool;
 pub mod store;
 pub mod surroundings;

@@ -1,0 +1,10 @@
+//! The local sockets: apps read tokens on one, operators steer on the other. Both speak HTTP/1.1.
+//!
+//! Who a caller is, the kernel says; what a caller may, is judged anew for each request. The app socket reads the board and
+//! nothing else: nothing that is asked there can begin a flow, refresh out of turn, revoke or reload.
+
+mod bind;
+mod peer;
+
+pub use bind::{BindError, bind};
+pub use peer::Peer;
