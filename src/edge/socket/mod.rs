@@ -3,8 +3,21 @@
 //! Who a caller is, the kernel says; what a caller may, is judged anew for each request. The app socket reads the board and
 //! nothing else: nothing that is asked there can begin a flow, refresh out of turn, revoke or reload.
 
+mod accept;
+mod answers;
+mod app;
 mod bind;
+mod desk;
+mod events;
 mod peer;
+mod seats;
+mod wish;
 
+#[cfg(test)]
+mod app_tests;
+#[cfg(test)]
+mod testing;
+
+pub use app::serve_app;
 pub use bind::{BindError, bind};
 pub use peer::Peer;
