@@ -7,8 +7,10 @@ mod accept;
 mod answers;
 mod app;
 mod bind;
+mod control;
 mod desk;
 mod events;
+mod orders;
 mod peer;
 mod seats;
 mod wish;
@@ -16,8 +18,11 @@ mod wish;
 #[cfg(test)]
 mod app_tests;
 #[cfg(test)]
+mod control_tests;
+#[cfg(test)]
 mod testing;
 
 pub use app::serve_app;
 pub use bind::{BindError, bind};
+pub use control::{ControlDesk, Operators, serve_control};
 pub use peer::Peer;
