@@ -55,7 +55,13 @@ impl Actor for Obedient {
         self.note(format!("{:?}", callback.bearer));
         let landed = self.landed.lock().unwrap().take();
         let landed = landed.ok_or_else(|| Refusal::new(Code::InvalidOauthState, "used"))?;
-        Ok(Landing { identity: identity("github"), provider_name: "GitHub".into(), landed, then: None })
+        Ok(Landing {
+            identity: identity("github"),
+            provider_name: "GitHub".into(),
+            landed,
+            kept_in: "here".into(),
+            then: None,
+        })
     }
 
     fn refresh(&mut self, integration: IntegrationId) -> Result<View, Refusal> {

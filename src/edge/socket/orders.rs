@@ -5,7 +5,7 @@
 use super::answers::{answer, bytes_of, json, json_of, misfit, nowhere, refused};
 use super::control::ControlDesk;
 use super::peer::Peer;
-use crate::engine::{Going, Landed, Landing, Start, Started};
+use crate::engine::{Going, Landed, Landing, Recovered, Start, Started};
 use crate::lifecycle::{Account, Bearer, Callback, Code, IntegrationId, ProviderId, Refusal, View};
 use crate::secret::Ticket;
 use crate::time::Timestamp;
@@ -109,6 +109,17 @@ pub(super) async fn revoke(
     Ok(json_of(&Revoked { view: &ended.view, upstream: ended.upstream.word() }))
 }
 
+pub(super) async fn recover(
+    State(desk): State<ControlDesk>,
+    Extension(peer): Extension<Arc<Peer>>,
+    name: Result<Path<String>, PathRejection>,
+) -> Outcome {
+    let integration = named(name)?;
+    note(&peer, "recover", Some(&integration));
+    let Recovered { word, message, view } = desk.handle.recover(&integration).await?;
+    Ok(json_of(&Found { found: word, message, status: &view }))
+}
+
 pub(super) async fn reload(
     State(desk): State<ControlDesk>,
     Extension(peer): Extension<Arc<Peer>>,
@@ -201,6 +212,13 @@ struct Revoked<'a> {
     #[serde(flatten)]
     view: &'a View,
     upstream: &'static str,
+}
+
+#[derive(Serialize)]
+struct Found<'a> {
+    found: &'static str,
+    message: String,
+    status: &'a View,
 }
 
 #[derive(Serialize)]
