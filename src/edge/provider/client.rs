@@ -144,6 +144,10 @@ impl Provider {
             Some(request) => Some(self.told(request).await),
             None => None,
         };
+        if told == Some(Revocation::Silent) {
+            // Whoever did not answer once is not waited for again: a revocation takes one deadline at most.
+            return Revocation::Silent;
+        }
         // RFC 7009 §2.1: the server may or may not end the access token along with the refresh token.
         let also = match second {
             Some(request) => Some(self.told(request).await),

@@ -128,7 +128,8 @@ impl SecretsManager {
         }
         let client = self.client().await;
         let described = match self.describe(client, secret).await {
-            Err(StoreFault::Missing) if self.settings.mode == Mode::Create => {
+            // A policy that names secrets by their ARN does not match the name of one that is missing: AWS says "denied" then.
+            Err(StoreFault::Missing | StoreFault::Denied) if self.settings.mode == Mode::Create => {
                 self.create(client, secret, &record.identity).await?;
                 self.describe(client, secret).await?
             }
