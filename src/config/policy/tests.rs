@@ -1,0 +1,1 @@
+//! Tests of the policies by their structure. Left for the module below.
