@@ -22,6 +22,7 @@ mod ending;
 mod outage;
 mod peers;
 mod permissions;
+mod policies;
 mod reloading;
 mod revoking;
 mod rotating;

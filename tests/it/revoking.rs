@@ -72,7 +72,11 @@ fn a_silent_provider_does_not_hold_up_a_revocation() {
         let ran = revoking.join().unwrap();
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         assert!(ran.stderr.contains("did not answer"), "{}", ran.stderr);
-        assert!(watch.elapsed() < Duration::from_secs(14), "one deadline of 10 s, not two: {:?}", watch.elapsed());
+        assert!(
+            watch.elapsed() < Duration::from_secs(14),
+            "one deadline of 10 s, not two: {:?}",
+            watch.elapsed()
+        );
     });
     cleared(&world);
 }

@@ -60,7 +60,10 @@ fn notes(policies: &Policies, args: &PolicyArgs, config: &Config) -> Vec<String>
     }
     for target in &policies.targets {
         if !target.has_external_id {
-            notes.push(format!("{}: set assume_role.external_id, so that nobody else has grantd's role assume it", target.arn));
+            notes.push(format!(
+                "{}: set assume_role.external_id, so that nobody else has grantd's role assume it",
+                target.arn
+            ));
         }
     }
     let most = policies.targets.iter().map(|target| target.documents.len()).chain([policies.own.len()]).max();

@@ -16,8 +16,11 @@ pub(super) fn write(policies: &Policies, account: Option<&str>) -> Option<String
         return None;
     }
     let body = blocks.join("\n");
-    let mut whole: Vec<String> =
-        SOURCES.iter().filter(|(name, _)| body.contains(name)).map(|(_, block)| (*block).to_owned()).collect();
+    let mut whole: Vec<String> = SOURCES
+        .iter()
+        .filter(|(name, _)| body.contains(name))
+        .map(|(_, block)| (*block).to_owned())
+        .collect();
     whole.push(body);
     Some(whole.join("\n"))
 }
@@ -33,7 +36,10 @@ fn role(target: &Target, account: Option<&str>) -> Vec<String> {
     attributes.push(("assume_role_policy".into(), encoded(&target.trust.node(), account)));
     let mut made = block(&format!("resource \"aws_iam_role\" \"{label}\""), &attributes);
     if elsewhere {
-        made.insert_str(0, &format!("# Needs a provider \"aws\" with the alias account_{}.\n", target.account()));
+        made.insert_str(
+            0,
+            &format!("# Needs a provider \"aws\" with the alias account_{}.\n", target.account()),
+        );
     }
     let mut blocks = vec![made];
     for (index, (name, document)) in

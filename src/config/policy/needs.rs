@@ -210,12 +210,7 @@ fn statements(role: Option<&AssumeRole>, needs: &[Need<'_>]) -> Vec<Statement> {
     all
 }
 
-fn of_records(
-    group: Group<'_>,
-    secrets: &[&str],
-    role: Option<&AssumeRole>,
-    number: &str,
-) -> Vec<Statement> {
+fn of_records(group: Group<'_>, secrets: &[&str], role: Option<&AssumeRole>, number: &str) -> Vec<Statement> {
     let place = Place::of(group.region, role);
     let arns: Vec<Text> = secrets.iter().map(|secret| arn(secret, &place)).collect();
     let mut all = vec![Statement::allow(format!("Records{number}"), RECORDS, arns.clone())];
@@ -230,11 +225,7 @@ fn of_records(
                 .when("StringEqualsIfExists", "secretsmanager:Name", names)
                 .when("StringEquals", "aws:RequestTag/managed-by", vec![Text::plain("grantd")]),
         );
-        all.push(Statement::allow(
-            format!("TagOnCreate{number}"),
-            &["secretsmanager:TagResource"],
-            either,
-        ));
+        all.push(Statement::allow(format!("TagOnCreate{number}"), &["secretsmanager:TagResource"], either));
     }
     let key = group.key.and_then(|key| {
         keys::statement(format!("RecordsKey{number}"), keys::READ_AND_WRITE, key, &place, arns)
@@ -243,12 +234,7 @@ fn of_records(
     all
 }
 
-fn of_clients(
-    group: Group<'_>,
-    secrets: &[&str],
-    role: Option<&AssumeRole>,
-    number: &str,
-) -> Vec<Statement> {
+fn of_clients(group: Group<'_>, secrets: &[&str], role: Option<&AssumeRole>, number: &str) -> Vec<Statement> {
     let place = Place::of(group.region, role);
     let arns: Vec<Text> = secrets.iter().map(|secret| arn(secret, &place)).collect();
     let read = Statement::allow(format!("ClientSecrets{number}"), CLIENTS, arns.clone());

@@ -80,7 +80,10 @@ impl Statement {
             let principal = Node::Object(vec![member("AWS", Node::Text(principal.clone()))]);
             members.push(member("Principal", principal));
         }
-        members.push(member("Action", Node::List(self.actions.iter().map(|action| Node::plain(action)).collect())));
+        members.push(member(
+            "Action",
+            Node::List(self.actions.iter().map(|action| Node::plain(action)).collect()),
+        ));
         if !self.resources.is_empty() {
             members.push(member("Resource", Node::texts(&self.resources)));
         }
