@@ -53,7 +53,7 @@ async fn perform(verb: Verb) -> Result<(), End> {
     match verb {
         Verb::Run(args) => run::run(args).await,
         Verb::Demo(args) => demo::demo(args).await,
-        Verb::Check(args) => check::check(&args),
+        Verb::Check(args) => check::check(&args).await,
         Verb::Policy(args) => policy::policy(&args),
         Verb::Providers(args) => providers::providers(&args),
         Verb::Connect(args) => connect::connect(args).await,

@@ -12,7 +12,7 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-pub use needs::{Policies, Target, policies, records};
+pub use needs::{Grants, Policies, Target, assuming, client, policies, records};
 pub use pack::Document;
 pub use statement::{Condition, Effect, Node, Statement};
 pub use text::{Names, Piece, Text};

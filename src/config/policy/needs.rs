@@ -6,7 +6,7 @@
 use super::super::integrations::IntegrationConfig;
 use super::super::load::Config;
 use super::super::secrets::SecretSource;
-use super::super::stores::{AssumeRole, StoreKind, StoreMode};
+use super::super::stores::{AssumeRole, StoreConfig, StoreKind, StoreMode};
 use super::keys;
 use super::pack::{Document, pack};
 use super::statement::Statement;
@@ -78,12 +78,7 @@ pub fn policies(config: &Config) -> Policies {
     }
     for secret in client_secrets(config) {
         let identity = identity(&mut identities, config.store.assume_role.as_ref());
-        let group = Group {
-            region: config.store.region.as_deref(),
-            key: config.store.kms_key_id.as_deref(),
-            create: false,
-        };
-        identity.needs.insert(Need::Client(group, secret));
+        identity.needs.insert(Need::Client(clients_of(&config.store), secret));
     }
     let roles: Vec<&str> = identities.keys().copied().flatten().collect();
     if !roles.is_empty() {
@@ -93,11 +88,40 @@ pub fn policies(config: &Config) -> Policies {
     finished(&identities, local)
 }
 
-/// The statements that one integration's record needs, for whoever has none of them yet.
+/// What one integration's record needs, for whoever may not do it yet: with its secret, and with its key.
 #[must_use]
-pub fn records(integration: &IntegrationConfig) -> Vec<Statement> {
+pub fn records(integration: &IntegrationConfig) -> Grants {
     let role = integration.store.assume_role.as_ref();
-    statements(role, &[Need::Record(group(integration), &integration.secret)])
+    let group = Group { create: false, ..group(integration) };
+    grants(of_records(group, &[&integration.secret], role, ""))
+}
+
+/// What a client secret needs.
+#[must_use]
+pub fn client(store: &StoreConfig, secret: &str) -> Grants {
+    grants(of_clients(clients_of(store), &[secret], store.assume_role.as_ref(), ""))
+}
+
+/// The right to assume a role, and the trust policy's statement that lets `principal` do it.
+#[must_use]
+pub fn assuming(role: &AssumeRole, principal: &str) -> (Statement, Statement) {
+    let may = Statement::allow("AssumeRoles", &["sts:AssumeRole"], vec![Text::plain(&role.arn)]);
+    let ids = role.external_id.as_deref().into_iter().collect();
+    (may, trusting(Text::plain(principal), &ids))
+}
+
+/// What lets somebody use a secret, and the key that encrypts it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grants {
+    /// For the secret.
+    pub secret: Option<Statement>,
+    /// For the key, if one is named.
+    pub key: Option<Statement>,
+}
+
+fn grants(statements: Vec<Statement>) -> Grants {
+    let mut statements = statements.into_iter();
+    Grants { secret: statements.next(), key: statements.next() }
 }
 
 fn finished(identities: &BTreeMap<Option<&str>, Identity<'_>>, local: Vec<IntegrationId>) -> Policies {
@@ -173,6 +197,11 @@ fn group(integration: &IntegrationConfig) -> Group<'_> {
         key: store.kms_key_id.as_deref(),
         create: store.mode == StoreMode::Create && !integration.secret.starts_with("arn:"),
     }
+}
+
+/// Client secrets are read with the settings of `[store]`.
+fn clients_of(store: &StoreConfig) -> Group<'_> {
+    Group { region: store.region.as_deref(), key: store.kms_key_id.as_deref(), create: false }
 }
 
 /// Client secrets of the providers that are used.
@@ -256,13 +285,16 @@ fn trust(arn: &str, external_ids: &BTreeSet<&str>) -> Document {
         Piece::Plain(":role/".into()),
         Piece::Role,
     ]);
+    Document { statements: vec![trusting(principal, external_ids)] }
+}
+
+fn trusting(principal: Text, external_ids: &BTreeSet<&str>) -> Statement {
     let mut statement = Statement::allow("GrantdAssumes", &["sts:AssumeRole"], Vec::new());
     statement.principal = Some(principal);
-    if !external_ids.is_empty() {
-        let ids = external_ids.iter().map(|id| Text::plain(*id)).collect();
-        statement = statement.when("StringEquals", "sts:ExternalId", ids);
+    if external_ids.is_empty() {
+        return statement;
     }
-    Document { statements: vec![statement] }
+    statement.when("StringEquals", "sts:ExternalId", external_ids.iter().map(|id| Text::plain(*id)).collect())
 }
 
 /// The tight form: AWS puts a hyphen and six characters after a secret's name (`name-*` would match other names as well).
