@@ -270,6 +270,7 @@ const EXPOSING: &[&str] = &[
     "src/edge/socket/orders.rs",
     "src/edge/spool/cell.rs",
     "src/edge/store/aws.rs",
+    "src/edge/store/preflight.rs",
     "src/edge/store/sealed.rs",
     "src/edge/web/api.rs",
     "src/edge/web/sessions.rs",

@@ -8,6 +8,7 @@ mod catalogue;
 mod integrations;
 mod load;
 mod operators;
+pub mod policy;
 mod providers;
 mod reader;
 mod secrets;

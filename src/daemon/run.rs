@@ -115,23 +115,28 @@ impl Daemon {
         let key = Arc::new(seal_key(&config.state, around.as_ref())?);
         let (spool, leftovers) = Spool::open(&config.state.directory, Arc::clone(&key))?;
         let transport = Transport::new(Arc::clone(&clock), Transport::DEADLINE)?;
-        let mut composer =
-            Composer::new(Arc::clone(&key), transport, Arc::clone(&clock), Arc::clone(&around));
-        let routes = composer.routes(&config).map_err(|error| StartError::Secret(error.to_string()))?;
+        let mut composer = Composer::new(transport, Arc::clone(&clock), Arc::clone(&around));
+        let routes = composer.routes(&config, &key).map_err(|error| StartError::Secret(error.to_string()))?;
         let routes = Arc::new(ArcSwap::from_pointee(routes));
         let plan = plan(&config);
         let found = found(&spool, &plan);
         report(leftovers, &spool, &plan);
 
         let listeners = Listeners::open(&config, passed)?;
-        let settings = Arc::new(ArcSwap::from_pointee(web_settings(&config, &mut composer)?));
+        let settings = Arc::new(ArcSwap::from_pointee(open_settings(&config, &mut composer)?));
         let public_url = Arc::new(ArcSwap::from_pointee(config.server.public_url.clone()));
         let operators = Arc::new(ArcSwap::from_pointee(operators(&config)));
 
         let entropy = Arc::new(KernelEntropy);
         let edges =
             Arc::new(Edges { spool: spool.clone(), routes: Arc::clone(&routes), entropy: entropy.clone() });
-        let ports = Ports { performer: edges.clone(), authorizer: edges, clock: Arc::clone(&clock), entropy };
+        let ports = Ports {
+            performer: edges.clone(),
+            authorizer: edges.clone(),
+            preflight: edges,
+            clock: Arc::clone(&clock),
+            entropy,
+        };
         let (mut engine, handle, reloads) =
             Engine::new(plan.clone(), ports, Consents::new(FlowKeys::derive(&key)));
         engine.restore(plan, found);
@@ -153,6 +158,7 @@ impl Daemon {
             now: config,
             rereads,
             composer,
+            key,
             spool,
             routes,
             settings,
@@ -289,9 +295,13 @@ fn web_of(handle: &Handle, clock: Arc<dyn Clock>, settings: &Arc<ArcSwap<WebSett
     }
 }
 
-pub(super) fn web_settings(config: &Config, composer: &mut Composer) -> Result<WebSettings, StartError> {
+/// The settings, with the sign-in that the configuration names.
+pub(super) fn open_settings(config: &Config, composer: &mut Composer) -> Result<WebSettings, StartError> {
     let sign_in = composer.sign_in(config).map_err(|error| StartError::Secret(error.to_string()))?;
-    let around = composer.around.as_ref();
+    Ok(WebSettings { sign_in, ..web_settings(config, composer.around.as_ref())? })
+}
+
+pub(super) fn web_settings(config: &Config, around: &dyn Surroundings) -> Result<WebSettings, StartError> {
     let tls = match &config.server.tls {
         None => None,
         Some(tls) => {
@@ -311,7 +321,7 @@ pub(super) fn web_settings(config: &Config, composer: &mut Composer) -> Result<W
         public_url,
         tls,
         trusted_proxies: config.server.trusted_proxies.clone(),
-        sign_in,
+        sign_in: None,
         organizations: config.organizations.iter().map(|(id, of)| (id.clone(), people(of))).collect(),
         integrations: plan(config).integrations,
     })

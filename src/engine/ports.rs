@@ -1,8 +1,8 @@
 //! What the engine asks of the world. `daemon` plugs the edges in; tests plug in doubles.
 
 use crate::lifecycle::{
-    AuditEvent, Beginning, Completion, Effect, Entry, Exchange, Frozen, Identity, Person, Random, Refusal,
-    Sealed,
+    AuditEvent, Beginning, Completion, Effect, Entry, Exchange, Frozen, Identity, Missing, Person, Random,
+    Refusal, Sealed,
 };
 use crate::secret::{Nonce, StateToken};
 use crate::time::Timestamp;
@@ -31,6 +31,12 @@ pub trait Trail: Send + Sync {
 
     /// The events after a sequence number, the oldest first, at most `most`, as the JSON objects that stand in the trail.
     fn after(&self, sequence: u64, most: usize) -> Pending<Vec<serde_json::Value>>;
+}
+
+/// Looks whether everything is there that a consent needs.
+pub trait Preflight: Send + Sync {
+    /// What is missing for an integration. Changes nothing; bounded in time.
+    fn look(&self, identity: &Identity) -> Pending<Vec<Missing>>;
 }
 
 /// Makes the URL of an authorization request.

@@ -14,7 +14,7 @@ mod sign_in;
 mod transport;
 
 pub use account::AccountLookup;
-pub use client::{AuthorizeRequest, Provider, ProviderError};
+pub use client::{AuthorizeRequest, Provider, ProviderError, Unreached};
 pub use credential::{Credential, Fetched};
 pub use registration::{ClientAuth, Endpoints, Pkce, Registration, Revoke};
 pub use sign_in::{Employer, IdentityProvider};

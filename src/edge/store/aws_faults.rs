@@ -19,6 +19,10 @@ pub(super) fn fault_of<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse
             }
         }
         SdkError::ConstructionFailure(_) => StoreFault::Other,
+        // No credentials, or a role that is not given: it never came to a connection.
+        SdkError::DispatchFailure(failure) if failure.is_other() && failure.as_other().is_none() => {
+            StoreFault::Denied
+        }
         SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) => StoreFault::Unreachable,
         // Whatever kind a later SDK adds: nothing was acknowledged.
         _ => StoreFault::Unreachable,
@@ -62,8 +66,18 @@ fn of_code(code: &str, message: &str, status: u16) -> StoreFault {
 
 #[cfg(test)]
 mod tests {
-    use super::of_code;
+    use super::{fault_of, of_code};
     use crate::lifecycle::StoreFault;
+    use aws_sdk_secretsmanager::error::{ConnectorError, SdkError};
+    use aws_sdk_secretsmanager::operation::put_secret_value::PutSecretValueError;
+
+    #[test]
+    fn missing_credentials_are_denied_and_a_broken_connection_is_not() {
+        let fault = |error| fault_of::<PutSecretValueError>(&SdkError::dispatch_failure(error));
+        assert_eq!(fault(ConnectorError::other("no credentials".into(), None)), StoreFault::Denied);
+        assert_eq!(fault(ConnectorError::io("reset".into())), StoreFault::Unreachable);
+        assert_eq!(fault(ConnectorError::timeout("late".into())), StoreFault::Unreachable);
+    }
 
     #[test]
     fn each_code_leads_to_its_fault() {

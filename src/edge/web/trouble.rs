@@ -6,7 +6,7 @@ use super::advice::{self, Advice};
 use super::cookie::Window;
 use super::pages;
 use super::visit::Visit;
-use crate::lifecycle::{Action, Code, Refusal};
+use crate::lifecycle::{Action, Code, Missing, Refusal};
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
@@ -29,6 +29,7 @@ pub(super) struct Trouble {
     pub(super) window: Window,
     title: &'static str,
     actions: Vec<Action>,
+    missing: Vec<Missing>,
 }
 
 /// In which form a refusal is told.
@@ -51,6 +52,7 @@ impl From<Refusal> for Trouble {
             title: refusal.code.title(),
             detail: Some(refusal.detail),
             actions: refusal.actions,
+            missing: refusal.missing,
         }
     }
 }
@@ -118,6 +120,7 @@ impl Trouble {
             window: Window::Whole,
             title,
             actions: Vec::new(),
+            missing: Vec::new(),
         }
     }
 
@@ -141,6 +144,7 @@ impl Trouble {
             detail: self.detail.as_deref().unwrap_or(self.advice.happened),
             code: self.word,
             actions: &self.actions,
+            missing: &self.missing,
         };
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
@@ -190,20 +194,25 @@ struct Problem<'a> {
     detail: &'a str,
     code: &'static str,
     actions: &'a [Action],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    missing: &'a [Missing],
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Trouble, Voice, prefers_json};
     use crate::edge::web::testing::visit;
-    use crate::lifecycle::{Action, Code, Refusal};
+    use crate::lifecycle::{Action, Code, Missing, Refusal};
     use http::{HeaderMap, HeaderValue, header};
     use http_body_util::BodyExt as _;
 
     #[tokio::test]
     async fn problem_details_are_those_of_the_refusal() {
         for code in Code::ALL {
-            let refusal = Refusal::new(*code, "what happened").with_actions(&[Action::Connect]);
+            let missing = Missing { what: "w".into(), place: "p".into(), fix: "f".into() };
+            let refusal = Refusal::new(*code, "what happened")
+                .with_actions(&[Action::Connect])
+                .with_missing(if *code == Code::PreflightFailed { vec![missing] } else { Vec::new() });
             let expected = refusal.problem();
             let answer = Trouble::from(refusal).answer(Voice::Problem, &visit("https://grantd.acme.example"));
             assert_eq!(answer.status().as_u16(), code.status());

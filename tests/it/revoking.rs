@@ -1,0 +1,139 @@
+//! Revocation: apps are cut off at once and for good, the provider is told, the record is cleared, whatever is down or dies.
+
+use crate::world::{Daemon, Fault, Stopwatch, Trouble, World, eventually};
+use serde_json::Value;
+use std::time::Duration;
+
+#[test]
+fn a_revocation_bites_at_once_and_survives_kill_9_with_the_store_down() {
+    let world = World::new("revoke");
+    let mut daemon = world.start(&world.config());
+    let _page = daemon.connect();
+    assert_eq!(daemon.refresh().status, 200);
+    let newest = world.client.newest();
+    let mut app = daemon.app();
+    assert_eq!(app.get(&crate::world::token_path(World::INTEGRATION)).status, 200);
+
+    let ran = daemon.cli(&["revoke", World::INTEGRATION]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("older versions"), "{}", ran.stderr);
+    let next = app.get(&crate::world::token_path(World::INTEGRATION));
+    assert_eq!((next.status, next.code().as_str()), (403, "integration_revoked"), "the very next read");
+
+    let told = world.client.requests("revocation");
+    let refresh =
+        told.iter().find(|told| told.hint.as_deref() == Some("refresh_token")).expect("the provider is told");
+    assert_eq!((&refresh.presented, refresh.status), (&newest, Some(200)), "with the newest token");
+    cleared(&world);
+
+    daemon.kill9();
+    world.store.set(Trouble::Refuse);
+    daemon.restart();
+    for _read in 0..20 {
+        still_revoked(&daemon);
+    }
+    assert_eq!(daemon.status()["status"], "revoked");
+}
+
+#[test]
+fn a_revocation_while_the_store_is_down_is_finished_when_it_is_back() {
+    let world = World::new("revoke-down");
+    let mut daemon = world.start(&world.config());
+    let _page = daemon.connect();
+    world.store.set(Trouble::Refuse);
+    let ran = daemon.cli(&["revoke", World::INTEGRATION]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    still_revoked(&daemon);
+    daemon.kill9();
+    daemon.restart();
+    still_revoked(&daemon);
+    assert!(world.aws.record(&world.secret()).unwrap()["refresh_token"].is_string(), "not cleared yet");
+    world.store.set(Trouble::None);
+    cleared(&world);
+    still_revoked(&daemon);
+    daemon.kill9();
+    daemon.restart();
+    still_revoked(&daemon);
+}
+
+#[test]
+fn a_silent_provider_does_not_hold_up_a_revocation() {
+    let world = World::new("revoke-silent");
+    let daemon = world.start(&world.config());
+    let _page = daemon.connect();
+    world.client.plan("revocation", Fault::Hang, 9);
+    let watch = Stopwatch::start();
+    std::thread::scope(|scope| {
+        let revoking = scope.spawn(|| daemon.cli(&["revoke", World::INTEGRATION]));
+        eventually("apps are cut off before the provider says anything", || {
+            (daemon.token().status == 403).then_some(())
+        });
+        assert!(!revoking.is_finished(), "the provider is being waited for");
+        let ran = revoking.join().unwrap();
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert!(ran.stderr.contains("did not answer"), "{}", ran.stderr);
+        assert!(
+            watch.elapsed() < Duration::from_secs(14),
+            "one deadline of 10 s, not two: {:?}",
+            watch.elapsed()
+        );
+    });
+    cleared(&world);
+}
+
+#[test]
+fn a_refresh_in_flight_does_not_undo_a_revocation() {
+    let world = World::new("revoke-race");
+    let daemon = world.start(&world.config());
+    let _page = daemon.connect();
+    world.client.plan("token", Fault::Delay(1500), 1);
+    std::thread::scope(|scope| {
+        let refreshing = scope.spawn(|| daemon.refresh());
+        eventually("apps are cut off", || {
+            let _ran = daemon.cli(&["revoke", World::INTEGRATION]);
+            (daemon.token().status == 403).then_some(())
+        });
+        let refreshed = refreshing.join().unwrap();
+        assert_ne!(refreshed.status, 500, "{}", refreshed.text());
+    });
+    let newest = world.client.newest();
+    eventually("the provider is told with the token that came home late", || {
+        world.client.requests("revocation").iter().any(|told| told.presented == newest).then_some(())
+    });
+    cleared(&world);
+    still_revoked(&daemon);
+}
+
+#[test]
+fn a_new_consent_ends_a_revocation() {
+    let world = World::new("revoke-reconnect");
+    let daemon = world.start(&world.config());
+    let _page = daemon.connect();
+    assert_eq!(daemon.cli(&["revoke", World::INTEGRATION]).code, 0);
+    still_revoked(&daemon);
+    cleared(&world);
+    let _page = daemon.connect();
+    assert_eq!(daemon.token().status, 200);
+    let record = world.aws.record(&world.secret()).unwrap();
+    assert_eq!((record["status"].as_str(), record["refresh_token"].is_string()), (Some("connected"), true));
+}
+
+fn still_revoked(daemon: &Daemon<'_>) {
+    let read = daemon.token();
+    assert_eq!((read.status, read.code().as_str()), (403, "integration_revoked"));
+}
+
+/// Waits until neither stage of the secret holds a token.
+fn cleared(world: &World) {
+    eventually("the record is cleared under both stages", || {
+        ["AWSCURRENT", "AWSPREVIOUS"].into_iter().all(|stage| is_clear(world, stage)).then_some(())
+    });
+}
+
+fn is_clear(world: &World, stage: &str) -> bool {
+    let Some(text) = world.aws.value(&world.secret(), stage) else { return false };
+    let record: Value = serde_json::from_str(&text).unwrap();
+    record["status"] == "revoked"
+        && record.get("refresh_token").is_none()
+        && record.get("access_token").is_none()
+}
