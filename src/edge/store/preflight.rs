@@ -204,6 +204,10 @@ fn snag_of<E: ProvideErrorMetadata>(
             Snag::Credentials
         }
         SdkError::ConstructionFailure(_) => Snag::Other("the request could not be made".into()),
+        SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
+            Snag::Unreachable
+        }
+        // Whatever kind a later SDK adds: nothing was shown.
         _ => Snag::Unreachable,
     }
 }
