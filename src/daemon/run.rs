@@ -130,13 +130,7 @@ impl Daemon {
         let entropy = Arc::new(KernelEntropy);
         let edges =
             Arc::new(Edges { spool: spool.clone(), routes: Arc::clone(&routes), entropy: entropy.clone() });
-        let ports = Ports {
-            performer: edges.clone(),
-            authorizer: edges.clone(),
-            preflight: edges,
-            clock: Arc::clone(&clock),
-            entropy,
-        };
+        let ports = ports(edges, Arc::clone(&clock), entropy);
         let (mut engine, handle, reloads) =
             Engine::new(plan.clone(), ports, Consents::new(FlowKeys::derive(&key)));
         engine.restore(plan, found);
@@ -211,6 +205,11 @@ impl Daemon {
         }
         end
     }
+}
+
+/// The edges, behind every port that they serve.
+fn ports(edges: Arc<Edges>, clock: Arc<dyn Clock>, entropy: Arc<KernelEntropy>) -> Ports {
+    Ports { performer: edges.clone(), authorizer: edges.clone(), preflight: edges, clock, entropy }
 }
 
 /// A part of the daemon ended by a bug.
