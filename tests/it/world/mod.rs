@@ -21,4 +21,4 @@ pub use oidc::{Client, Fault, fingerprint, oidc};
 pub use process::run;
 pub use proxy::{Proxy, Trouble};
 pub use setup::{Config, World, binding, shared_group};
-pub use waiting::{Stopwatch, eventually};
+pub use waiting::{Stopwatch, eventually, never};
