@@ -55,6 +55,13 @@ impl Timestamp {
         let read = DateTime::parse_from_rfc3339(text).ok()?;
         Some(Self(read.timestamp_millis()))
     }
+
+    /// Reads the `Date` of an HTTP answer (RFC 9110 §5.6.7). `None` when it is none.
+    #[must_use]
+    pub fn parse_http(text: &str) -> Option<Self> {
+        let read = DateTime::parse_from_rfc2822(text.trim()).ok()?;
+        Some(Self(read.timestamp_millis()))
+    }
 }
 
 /// RFC 3339 in UTC: whole seconds where possible, else milliseconds.
@@ -98,6 +105,8 @@ mod tests {
             "2026-11-23T18:00:00Z"
         );
         assert_eq!(Timestamp::parse("tomorrow"), None);
+        let http = Timestamp::parse_http("Mon, 23 Nov 2026 18:00:00 GMT");
+        assert_eq!(http, Timestamp::parse("2026-11-23T18:00:00Z"));
     }
 
     #[test]

@@ -267,6 +267,7 @@ const EXPOSING: &[&str] = &[
     "src/edge/socket/orders.rs",
     "src/edge/spool/cell.rs",
     "src/edge/store/aws.rs",
+    "src/edge/store/preflight.rs",
     "src/edge/store/sealed.rs",
     "src/engine/board.rs",
     "src/lifecycle/consent.rs",

@@ -19,6 +19,8 @@ pub(super) enum Verb {
     Demo(DemoArgs),
     /// Check a configuration: every problem at once, with its place and a remedy
     Check(CheckArgs),
+    /// Print the least-privilege AWS policy for exactly this configuration
+    Policy(PolicyArgs),
     /// List the built-in providers, or show one with its quirks
     Providers(ProvidersArgs),
     /// Make a one-time link with which a person connects an integration
@@ -68,6 +70,31 @@ pub(super) struct CheckArgs {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct PolicyArgs {
+    /// The configuration; conf.d/*.toml beside it is read after it
+    #[arg(long, value_name = "FILE", default_value = CONFIG)]
+    pub(super) config: PathBuf,
+    /// The AWS account that grantd runs in; without it, a place to fill in
+    #[arg(long, value_name = "ID", value_parser = account)]
+    pub(super) account: Option<String>,
+    /// What to print: policy documents, or something that makes them
+    #[arg(long, value_enum, default_value_t = PolicyFormat::Iam)]
+    pub(super) format: PolicyFormat,
+}
+
+/// The formats of `grantd policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum PolicyFormat {
+    /// Policy documents as JSON
+    Iam,
+    /// Terraform's HCL
+    Terraform,
+    /// A CloudFormation template as JSON
+    #[value(name = "cloudformation")]
+    CloudFormation,
 }
 
 #[derive(Args, Debug)]
@@ -183,4 +210,9 @@ const CONFIG: &str = "/etc/grantd/grantd.toml";
 fn span(text: &str) -> Result<std::time::Duration, String> {
     let seconds = text.parse().ok().map(std::time::Duration::from_secs);
     seconds.or_else(|| crate::config::duration(text)).ok_or_else(|| "write it as 90s, 5m or 4h".to_owned())
+}
+
+fn account(text: &str) -> Result<String, String> {
+    let fits = text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
+    if fits { Ok(text.to_owned()) } else { Err("an AWS account is twelve digits".to_owned()) }
 }

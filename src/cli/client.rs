@@ -100,13 +100,37 @@ fn unconnected(socket: &Path, error: &io::Error) -> End {
 struct Problem {
     code: String,
     detail: String,
+    #[serde(default)]
+    missing: Vec<Wanting>,
+}
+
+/// Something that has to be mended first.
+#[derive(Deserialize)]
+struct Wanting {
+    what: String,
+    #[serde(rename = "where")]
+    place: String,
+    fix: String,
 }
 
 fn refusal(reply: &Reply) -> End {
     match serde_json::from_slice::<Problem>(&reply.body) {
-        Ok(problem) => End::of_refusal(&problem.code, reply.status.as_u16(), &problem.detail),
+        Ok(Problem { code, detail, missing }) if missing.is_empty() => {
+            End::of_refusal(&code, reply.status.as_u16(), &detail)
+        }
+        Ok(Problem { code, missing, .. }) => {
+            let listed: Vec<_> = missing.iter().map(|one| listed(&one.what, &one.place, &one.fix)).collect();
+            let said = format!("this cannot begin yet ({code})\n\n{}", listed.join("\n\n"));
+            End::refused(said)
+        }
         Err(_shape) => End::refused(format!("the daemon answered {}", reply.status)),
     }
+}
+
+/// One thing that is missing, with its remedy to paste, as people read it.
+pub(super) fn listed(what: &str, place: &str, fix: &str) -> String {
+    let fix: Vec<_> = fix.lines().map(|line| format!("    {line}")).collect();
+    format!("{what}\n  at {place}\n  mend it:\n{}", fix.join("\n"))
 }
 
 const MOST: usize = 64 * 1024 * 1024;

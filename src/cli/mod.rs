@@ -12,6 +12,7 @@ mod end;
 mod host;
 mod list;
 mod man;
+mod policy;
 mod providers;
 mod recover;
 mod refresh;
@@ -52,7 +53,8 @@ async fn perform(verb: Verb) -> Result<(), End> {
     match verb {
         Verb::Run(args) => run::run(args).await,
         Verb::Demo(args) => demo::demo(args).await,
-        Verb::Check(args) => check::check(&args),
+        Verb::Check(args) => check::check(&args).await,
+        Verb::Policy(args) => policy::policy(&args),
         Verb::Providers(args) => providers::providers(&args),
         Verb::Connect(args) => connect::connect(args).await,
         Verb::List(args) => list::list(args).await,
@@ -72,6 +74,7 @@ fn runtime(verb: &Verb) -> std::io::Result<tokio::runtime::Runtime> {
     let mut builder = match verb {
         Verb::Run(_) | Verb::Demo(_) => tokio::runtime::Builder::new_multi_thread(),
         Verb::Check(_)
+        | Verb::Policy(_)
         | Verb::Providers(_)
         | Verb::Connect(_)
         | Verb::List(_)

@@ -7,6 +7,7 @@ mod bindings;
 mod catalogue;
 mod integrations;
 mod load;
+pub mod policy;
 mod providers;
 mod reader;
 mod secrets;

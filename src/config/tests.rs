@@ -75,7 +75,7 @@ integration = "github"
 user = "billing"
 "#;
 
-fn check(text: &str) -> Result<Checked, Problems> {
+pub(super) fn check(text: &str) -> Result<Checked, Problems> {
     from_texts(&[("grantd.toml", text)], &host())
 }
 

@@ -3,6 +3,7 @@
 //! Stores with the same settings are one store, and stay over a reload, with their connections.
 
 use super::performer::{Route, Routes};
+use super::preflight::Subject;
 use crate::config::{
     self, AccountConfig, Config, IntegrationConfig, ProviderConfig, RevokeStyle, SecretSource, StoreConfig,
     StoreKind, StoreMode, Surroundings, Unreadable,
@@ -20,7 +21,6 @@ use url::Url;
 
 /// What edges are made with.
 pub(super) struct Composer {
-    pub(super) key: Arc<SealKey>,
     pub(super) transport: Transport,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) around: Arc<dyn Surroundings + Send + Sync>,
@@ -37,41 +37,69 @@ pub(super) struct Secretless {
 
 impl Composer {
     pub(super) fn new(
-        key: Arc<SealKey>,
         transport: Transport,
         clock: Arc<dyn Clock>,
         around: Arc<dyn Surroundings + Send + Sync>,
     ) -> Self {
-        Self { key, transport, clock, around, aws: BTreeMap::new() }
+        Self { transport, clock, around, aws: BTreeMap::new() }
     }
 
-    /// Where each integration's effects go.
-    pub(super) fn routes(&mut self, config: &Config) -> Result<Routes, Secretless> {
+    /// Where each integration's effects go. Sealed files are sealed with `key`.
+    pub(super) fn routes(&mut self, config: &Config, key: &Arc<SealKey>) -> Result<Routes, Secretless> {
+        let sealed = Arc::new(SealedFiles::new(config.state.directory.join("store"), Arc::clone(key)));
+        let mut routes = Routes::new();
+        for (id, subject) in self.subjects(config)? {
+            let store = subject.records.as_ref().map_or_else(
+                || Store::Sealed(Arc::clone(&sealed)),
+                |manager| Store::Aws(Arc::clone(manager)),
+            );
+            let route = Route {
+                provider: subject.reach.clone(),
+                redirect_uri: redirect_uri(&config.server.public_url, &id, &subject.provider),
+                per_integration: subject.provider.redirect_per_integration,
+                store,
+                place: subject.integration.secret.clone(),
+                subject: Arc::new(subject),
+            };
+            routes.insert(id, route);
+        }
+        Ok(routes)
+    }
+
+    /// What each integration depends on.
+    pub(super) fn subjects(
+        &mut self,
+        config: &Config,
+    ) -> Result<BTreeMap<IntegrationId, Subject>, Secretless> {
         let mut providers: BTreeMap<&ProviderId, Provider> = BTreeMap::new();
         for (id, provider) in &config.providers {
             providers.insert(id, self.provider(config, provider)?);
         }
-        let sealed = Arc::new(SealedFiles::new(config.state.directory.join("store"), Arc::clone(&self.key)));
-        let mut routes = Routes::new();
+        let mut subjects = BTreeMap::new();
         for (id, integration) in &config.integrations {
             let named = &integration.identity.provider;
-            let (Some(provider), Some(settings)) = (providers.get(named), config.providers.get(named)) else {
+            let (Some(reach), Some(provider)) = (providers.get(named), config.providers.get(named)) else {
                 continue;
             };
-            let store = match integration.store.kind {
-                StoreKind::SealedFile => Store::Sealed(Arc::clone(&sealed)),
-                StoreKind::Aws => Store::Aws(self.secrets_manager(&integration.store)),
-            };
-            let route = Route {
+            let fetched = matches!(provider.client_secret, Some(SecretSource::Secret { .. }));
+            let subject = Subject {
+                integration: integration.clone(),
                 provider: provider.clone(),
-                redirect_uri: redirect_uri(&config.server.public_url, id, settings),
-                per_integration: settings.redirect_per_integration,
-                store,
-                place: integration.secret.clone(),
+                base: config.store.clone(),
+                reach: reach.clone(),
+                records: (integration.store.kind == StoreKind::Aws)
+                    .then(|| self.secrets_manager(&integration.store)),
+                clients: fetched.then(|| self.secrets_manager(&config.store)),
+                clock: Arc::clone(&self.clock),
             };
-            routes.insert(id.clone(), route);
+            subjects.insert(id.clone(), subject);
         }
-        Ok(routes)
+        Ok(subjects)
+    }
+
+    /// Each Secrets Manager that was made so far.
+    pub(super) fn managers(&self) -> impl Iterator<Item = &Arc<SecretsManager>> {
+        self.aws.values()
     }
 
     fn secrets_manager(&mut self, store: &StoreConfig) -> Arc<SecretsManager> {

@@ -1,15 +1,18 @@
 //! Floor 4, the composition root: config → edges → engine → ready → drain.
 //!
 //! `compose.rs` makes edges of a checked configuration, `performer.rs` hands them the engine's effects, `key.rs` finds the seal
-//! key, `run.rs` starts everything and stops it in order, `reload.rs` puts another configuration in force. No decision about an
+//! key, `preflight.rs` looks whether a consent may begin, `remedies.rs` has the words for what it finds, `run.rs` starts everything and stops it in order, `reload.rs` puts another configuration in force. No decision about an
 //! integration is made here.
 
 mod compose;
 mod key;
 mod performer;
+mod preflight;
 mod reload;
+mod remedies;
 mod run;
 
 pub use key::KeyTrouble;
+pub use preflight::{Report, preflight};
 pub use reload::Rereads;
 pub use run::{Broken, Daemon, Ready, Setup, StartError};

@@ -1,5 +1,6 @@
 //! Hands each effect to the edge that carries it out. One short arm an effect; no decision is made here.
 
+use super::preflight::Subject;
 use crate::edge::claim::SingleHost;
 use crate::edge::provider::{AuthorizeRequest, Provider, ProviderError};
 use crate::edge::spool::Spool;
@@ -24,6 +25,7 @@ pub(super) struct Route {
     pub(super) per_integration: bool,
     pub(super) store: Store,
     pub(super) place: String,
+    pub(super) subject: Arc<Subject>,
 }
 
 /// All routes, as one configuration says.
@@ -37,7 +39,7 @@ pub(super) struct Edges {
 }
 
 impl Edges {
-    fn route(&self, identity: &Identity) -> Option<Route> {
+    pub(super) fn route(&self, identity: &Identity) -> Option<Route> {
         self.routes.load().get(&identity.integration).cloned()
     }
 }

@@ -12,6 +12,7 @@ use crate::edge::spool::Spool;
 use crate::edge::web::WebSettings;
 use crate::engine::{Handle, Reload};
 use crate::lifecycle::IntegrationId;
+use crate::secret::SealKey;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub(super) struct Reloader {
     pub(super) now: Config,
     pub(super) rereads: Rereads,
     pub(super) composer: Composer,
+    pub(super) key: Arc<SealKey>,
     pub(super) spool: Spool,
     pub(super) routes: Arc<ArcSwap<Routes>>,
     pub(super) settings: Arc<ArcSwap<WebSettings>>,
@@ -67,7 +69,7 @@ impl Reloader {
         self.check_places(&config)?;
         let plain = |error: StartError| error.to_string();
         let settings = web_settings(&config, self.composer.around.as_ref()).map_err(plain)?;
-        let fresh = self.composer.routes(&config).map_err(|error| error.to_string())?;
+        let fresh = self.composer.routes(&config, &self.key).map_err(|error| error.to_string())?;
         let running = start(&config, &self.schedules.due).await.map_err(|error| error.to_string())?;
         std::mem::replace(&mut self.schedules.running, running).stop().await;
         // An integration that goes finishes what is in flight along its old route.

@@ -115,9 +115,8 @@ impl Daemon {
         let key = Arc::new(seal_key(&config.state, around.as_ref())?);
         let (spool, leftovers) = Spool::open(&config.state.directory, Arc::clone(&key))?;
         let transport = Transport::new(Arc::clone(&clock), Transport::DEADLINE)?;
-        let mut composer =
-            Composer::new(Arc::clone(&key), transport, Arc::clone(&clock), Arc::clone(&around));
-        let routes = composer.routes(&config).map_err(|error| StartError::Secret(error.to_string()))?;
+        let mut composer = Composer::new(transport, Arc::clone(&clock), Arc::clone(&around));
+        let routes = composer.routes(&config, &key).map_err(|error| StartError::Secret(error.to_string()))?;
         let routes = Arc::new(ArcSwap::from_pointee(routes));
         let plan = plan(&config);
         let found = found(&spool, &plan);
@@ -131,7 +130,13 @@ impl Daemon {
         let entropy = Arc::new(KernelEntropy);
         let edges =
             Arc::new(Edges { spool: spool.clone(), routes: Arc::clone(&routes), entropy: entropy.clone() });
-        let ports = Ports { performer: edges.clone(), authorizer: edges, clock: Arc::clone(&clock), entropy };
+        let ports = Ports {
+            performer: edges.clone(),
+            authorizer: edges.clone(),
+            preflight: edges,
+            clock: Arc::clone(&clock),
+            entropy,
+        };
         let (mut engine, handle, reloads) =
             Engine::new(plan.clone(), ports, Consents::new(FlowKeys::derive(&key)));
         engine.restore(plan, found);
@@ -153,6 +158,7 @@ impl Daemon {
             now: config,
             rereads,
             composer,
+            key,
             spool,
             routes,
             settings,

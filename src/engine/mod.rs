@@ -13,7 +13,9 @@ mod run;
 pub use board::{Board, Cell, Posting, Served};
 pub use handle::{Ended, Going, Handle, Landed, Landing, Recovered, Reload, Start, Started};
 pub use plan::{Plan, Planned};
-pub use ports::{AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Pending, Performer, Trail};
+pub use ports::{
+    AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Pending, Performer, Preflight, Trail,
+};
 pub use run::{Engine, Ports};
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! What the engine asks of the world. `daemon` plugs the edges in; tests plug in doubles.
 
-use crate::lifecycle::{AuditEvent, Beginning, Completion, Effect, Entry, Identity, Random, Refusal, Sealed};
+use crate::lifecycle::{
+    AuditEvent, Beginning, Completion, Effect, Entry, Identity, Missing, Random, Refusal, Sealed,
+};
 use crate::secret::StateToken;
 use crate::time::Timestamp;
 use std::pin::Pin;
@@ -28,6 +30,12 @@ pub trait Trail: Send + Sync {
 
     /// The events after a sequence number, the oldest first, at most `most`, as the JSON objects that stand in the trail.
     fn after(&self, sequence: u64, most: usize) -> Pending<Vec<serde_json::Value>>;
+}
+
+/// Looks whether everything is there that a consent needs.
+pub trait Preflight: Send + Sync {
+    /// What is missing for an integration. Changes nothing; bounded in time.
+    fn look(&self, identity: &Identity) -> Pending<Vec<Missing>>;
 }
 
 /// Makes the URL of an authorization request.

@@ -3,14 +3,14 @@
 //! Nothing in a turn waits: effects become tasks, and their ends come back as events. The deadline of each integration
 //! stands in one ordered set; sleeps are capped, and the wall clock is looked at again after each.
 
-use super::Plan;
 use super::board::{Board, Cell, Served};
 use super::handle::{Ask, Ended, Going, Handle, Landed, Landing, Recovered, Reload, Reply, Start, Started};
 use super::live::{Live, Waiter, failure_of};
-use super::ports::{AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Performer};
+use super::plan::{Plan, Planned};
+use super::ports::{AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Performer, Preflight};
 use crate::lifecycle::{
     Action, Asker, Callback, Code, Completion, ConsentEnd, Consents, Effect, Event, Found, Identity,
-    IntegrationId, Invitation, Op, Recovery, Refusal, Revocation, Sealed, Status,
+    IntegrationId, Invitation, Missing, Op, Recovery, Refusal, Revocation, Sealed, Status,
 };
 use crate::secret::{StateToken, Ticket};
 use crate::time::Timestamp;
@@ -28,6 +28,8 @@ pub struct Ports {
     pub performer: Arc<dyn Performer>,
     /// Makes authorization requests.
     pub authorizer: Arc<dyn Authorizer>,
+    /// Looks whether a consent may begin.
+    pub preflight: Arc<dyn Preflight>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// Makes random bytes.
@@ -51,6 +53,7 @@ pub struct Engine {
 enum End {
     Effect(IntegrationId, Op, Completion),
     Released,
+    Looked(Box<Start>, Vec<Missing>, Reply<Started>),
     Authorized(Box<Asked>, Result<Authorized, Refusal>),
     Quarantined(IntegrationId, Vec<Arc<Sealed>>, Reply<Recovered>),
 }
@@ -147,7 +150,7 @@ impl Engine {
 
     fn asked(&mut self, ask: Ask) {
         match ask {
-            Ask::Start(start, reply) => answer(reply, self.start(&start)),
+            Ask::Start(start, reply) => self.look(start, reply),
             Ask::Peek(ticket, reply) => {
                 answer(reply, self.consents.peek(&ticket, self.ports.clock.now()).cloned());
             }
@@ -168,8 +171,30 @@ impl Engine {
         }
     }
 
-    fn start(&mut self, start: &Start) -> Result<Started, Refusal> {
-        let now = self.ports.clock.now();
+    /// No link before everything is there: a person must not authorize what cannot be kept.
+    fn look(&mut self, start: Start, reply: Reply<Started>) {
+        let identity = match self.startable(&start) {
+            Ok(planned) => planned.identity.clone(),
+            Err(refusal) => return answer(reply, Err(refusal)),
+        };
+        let looking = tokio::time::timeout(LONGEST_LOOK, self.ports.preflight.look(&identity));
+        let _task = self.tasks.spawn(async move {
+            let missing = looking.await.unwrap_or_else(|_late| vec![looks_too_long(&identity)]);
+            End::Looked(Box::new(start), missing, reply)
+        });
+    }
+
+    fn looked(&mut self, start: &Start, missing: Vec<Missing>, reply: Reply<Started>) {
+        if missing.is_empty() {
+            return answer(reply, self.start(start));
+        }
+        tracing::warn!(missing = missing.len(), "a consent does not begin: something is missing");
+        let named: Vec<_> = missing.iter().map(|one| one.what.as_str()).collect();
+        let refusal = Refusal::new(Code::PreflightFailed, named.join("; "));
+        answer(reply, Err(refusal.with_actions(&[Action::Configure]).with_missing(missing)));
+    }
+
+    fn startable(&self, start: &Start) -> Result<&Planned, Refusal> {
         let planned = self.plan.find(start)?;
         if let Some(then) = &start.then {
             self.plan.check_redirect(then)?;
@@ -178,6 +203,13 @@ impl Engine {
             return Err(Refusal::new(Code::RateLimited, "too many authorizations are under way")
                 .with_retry_after(Duration::from_secs(60)));
         }
+        Ok(planned)
+    }
+
+    fn start(&mut self, start: &Start) -> Result<Started, Refusal> {
+        let now = self.ports.clock.now();
+        // Asked again: the plan may have changed since the look began.
+        let planned = self.startable(start)?;
         let expires_at = now.plus(Consents::LINK_LIFE);
         let scopes = if start.scopes.is_empty() { &planned.terms.scopes } else { &start.scopes };
         let invitation = Invitation {
@@ -384,6 +416,7 @@ impl Engine {
                 self.feed(&id, Event::Done { op, end });
             }
             Ok((_, End::Released)) => {}
+            Ok((_, End::Looked(start, missing, reply))) => self.looked(&start, missing, reply),
             Ok((_, End::Authorized(asked, result))) => self.authorized(*asked, result),
             Ok((_, End::Quarantined(id, kept, reply))) => self.quarantined(&id, &kept, reply),
             Err(broken) => {
@@ -473,6 +506,14 @@ pub(super) fn answer<T>(reply: Reply<T>, end: Result<T, Refusal>) {
 
 pub(super) const UNKNOWN_UPSTREAM: Revocation = Revocation::Silent;
 
+fn looks_too_long(identity: &Identity) -> Missing {
+    Missing {
+        what: format!("what a consent needs could not be looked at within {} s", LONGEST_LOOK.as_secs()),
+        place: format!("integration {}", identity.integration),
+        fix: "grantd check --config /etc/grantd/grantd.toml".into(),
+    }
+}
+
 fn not_found() -> Refusal {
     Refusal::new(Code::IntegrationNotFound, "there is no integration of that name: `grantd list` shows all")
 }
@@ -486,3 +527,5 @@ async fn pause(hop: Duration) {
 const HOP: Duration = Duration::from_secs(10);
 const MOST_CONSENTS: usize = 10_000;
 const MOST_WAITERS: usize = 4;
+/// A little more than an edge takes for all it asks at once.
+const LONGEST_LOOK: Duration = Duration::from_secs(12);

@@ -54,7 +54,7 @@ pub use identity::{Identity, IntegrationId, NotAnIdentifier, OrganizationId, Pro
 pub use machine::Integration;
 pub use record::{Account, NotARecord, Record, RecordStatus};
 pub use recover::Recovery;
-pub use refusal::{Code, Refusal};
+pub use refusal::{Code, Missing, Refusal};
 pub use sealed::{Found, Intent, Mark, Purpose, Sealed, Standing};
 pub use state::{FlowKeys, Random, cookie_suffix};
 pub use terms::{Dialect, ExpectedAccount, IdTokenRules, Outage, Rotation, Terms};

@@ -17,6 +17,20 @@ pub struct Refusal {
     pub actions: Vec<Action>,
     /// When to ask again, where asking again helps.
     pub retry_after: Option<Duration>,
+    /// What has to be mended first.
+    pub missing: Vec<Missing>,
+}
+
+/// Something that a consent needs and does not find, and how to mend it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Missing {
+    /// What is wrong, in a sentence.
+    pub what: String,
+    /// Where: the integration and the key of the configuration.
+    #[serde(rename = "where")]
+    pub place: String,
+    /// What to paste: a command, a policy statement, a line of the configuration.
+    pub fix: String,
 }
 
 macro_rules! codes {
@@ -95,7 +109,7 @@ impl Refusal {
     /// A refusal with a sentence for a person.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), actions: Vec::new(), retry_after: None }
+        Self { code, detail: detail.into(), actions: Vec::new(), retry_after: None, missing: Vec::new() }
     }
 
     /// The same, with what an operator can do.
@@ -112,6 +126,13 @@ impl Refusal {
         self
     }
 
+    /// The same, with what has to be mended first.
+    #[must_use]
+    pub fn with_missing(mut self, missing: Vec<Missing>) -> Self {
+        self.missing = missing;
+        self
+    }
+
     /// The body of an `application/problem+json` answer (RFC 9457).
     #[must_use]
     pub fn problem(&self) -> Vec<u8> {
@@ -122,6 +143,7 @@ impl Refusal {
             detail: &self.detail,
             code: self.code.word(),
             actions: &self.actions,
+            missing: &self.missing,
         };
         serde_json::to_vec(&problem).unwrap_or_default()
     }
@@ -147,11 +169,13 @@ struct Problem<'a> {
     detail: &'a str,
     code: &'static str,
     actions: &'a [Action],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    missing: &'a [Missing],
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Code, Refusal};
+    use super::{Code, Missing, Refusal};
     use crate::lifecycle::Action;
     use std::time::Duration;
 
@@ -162,6 +186,15 @@ mod tests {
             String::from_utf8(refusal.problem()).unwrap(),
             r#"{"type":"about:blank","title":"An operator must reconnect this integration","status":401,"detail":"reconnect github","code":"needs_reauth","actions":["reconnect"]}"#
         );
+    }
+
+    #[test]
+    fn what_is_missing_travels_with_its_remedy() {
+        let missing = Missing { what: "w".into(), place: "p".into(), fix: "f".into() };
+        let refusal = Refusal::new(Code::PreflightFailed, "1 thing is missing").with_missing(vec![missing]);
+        let problem: serde_json::Value = serde_json::from_slice(&refusal.problem()).unwrap();
+        assert_eq!(problem["status"], 409);
+        assert_eq!(problem["missing"], serde_json::json!([{ "what": "w", "where": "p", "fix": "f" }]));
     }
 
     #[test]

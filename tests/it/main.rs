@@ -25,6 +25,7 @@ mod leaking;
 mod outage;
 mod peers;
 mod permissions;
+mod policies;
 mod reloading;
 mod revoking;
 mod rotating;

@@ -8,6 +8,7 @@ use super::transport::Transport;
 use crate::engine::Clock;
 use crate::lifecycle::{Exchange, Frozen, Revocation, Spent, Trial, WireFault};
 use crate::secret::{AccessToken, ClientSecret, Nonce, RefreshToken, StateToken};
+use crate::time::Timestamp;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use url::Url;
@@ -47,6 +48,20 @@ pub enum ProviderError {
     Misconfigured(&'static str),
 }
 
+/// Why a provider cannot be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreached {
+    /// An endpoint is neither configured nor discovered.
+    Endpoints(ProviderError),
+    /// The token endpoint's host does not answer.
+    Host {
+        /// The host.
+        host: String,
+        /// How it failed.
+        fault: WireFault,
+    },
+}
+
 impl Provider {
     /// Makes a provider of its registration. Connects to nothing.
     #[must_use]
@@ -80,6 +95,22 @@ impl Provider {
             nonce: asked.nonce,
         };
         Ok((url.into(), frozen))
+    }
+
+    /// Finds the endpoints and connects to the token endpoint's host. Sends no credentials; gives the host's clock if it tells it.
+    ///
+    /// # Errors
+    /// [`Unreached`].
+    pub async fn reach(&self) -> Result<Option<Timestamp>, Unreached> {
+        let endpoints = self.endpoints().await.map_err(Unreached::Endpoints)?;
+        let missing = |what| Unreached::Endpoints(ProviderError::Misconfigured(what));
+        let token = endpoints.token.ok_or(missing("it has no token endpoint"))?;
+        if endpoints.authorize.is_none() {
+            return Err(missing("it has no authorization endpoint"));
+        }
+        let silent = |fault| Unreached::Host { host: token.host_str().unwrap_or("").to_owned(), fault };
+        let Ok(_place) = self.0.places.acquire().await else { return Err(silent(WireFault::Connect)) };
+        self.0.transport.probe(&token).await.map_err(silent)
     }
 
     /// Exchanges a code at the endpoint that its flow froze.

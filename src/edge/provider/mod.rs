@@ -12,7 +12,7 @@ mod requests;
 mod transport;
 
 pub use account::AccountLookup;
-pub use client::{AuthorizeRequest, Provider, ProviderError};
+pub use client::{AuthorizeRequest, Provider, ProviderError, Unreached};
 pub use credential::{Credential, Fetched};
 pub use registration::{ClientAuth, Endpoints, Pkce, Registration, Revoke};
 pub use transport::{Transport, TransportError};

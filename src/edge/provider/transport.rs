@@ -6,6 +6,7 @@
 use crate::engine::Clock;
 use crate::lifecycle::{Answer, Spent, WireFault};
 use crate::secret::SecretBytes;
+use crate::time::Timestamp;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::error::Error;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -60,6 +61,28 @@ impl Transport {
         match tokio::time::timeout(self.deadline, self.exchange(request)).await {
             Ok(spent) => spent,
             Err(_elapsed) => Spent::Lost(WireFault::Timeout),
+        }
+    }
+
+    /// Asks the root of a URL's host for nothing, with no credentials: whether it can be reached, and its clock if it tells it.
+    pub(super) async fn probe(&self, url: &Url) -> Result<Option<Timestamp>, WireFault> {
+        let mut root = url.clone();
+        root.set_path("/");
+        root.set_query(None);
+        let uri = root.as_str().parse().map_err(|_not_a_uri| WireFault::Misconfigured)?;
+        if !may_go_to(&uri) {
+            return Err(WireFault::Forbidden);
+        }
+        match tokio::time::timeout(self.deadline / 2, self.client.head(root).send()).await {
+            Ok(Ok(response)) => {
+                let date = response.headers().get(http::header::DATE).and_then(|date| date.to_str().ok());
+                Ok(date.and_then(Timestamp::parse_http))
+            }
+            Ok(Err(error)) => Err(match failed(&error) {
+                Spent::NotSent(fault) | Spent::Lost(fault) => fault,
+                Spent::Answered(_) => WireFault::Reset,
+            }),
+            Err(_elapsed) => Err(WireFault::Timeout),
         }
     }
 

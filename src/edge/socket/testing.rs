@@ -78,20 +78,21 @@ impl Line {
         self.say(&format!("GET {target} HTTP/1.1\r\nHost: grantd\r\n\r\n")).await;
     }
 
-    /// Reads until `end` has come, or the connection ends.
+    /// Reads until `end` has come, or the connection ends. Neither may take as long as the longest wait.
     pub(super) async fn hear(&mut self, end: &str) -> String {
         let mut heard = Vec::new();
-        while !String::from_utf8_lossy(&heard).contains(end) {
-            match self.0.read_buf(&mut heard).await {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
-            }
-        }
-        String::from_utf8(heard).unwrap()
+        let hearing = async {
+            let told = |heard: &[u8]| String::from_utf8_lossy(heard).contains(end);
+            while !told(&heard) && self.0.read_buf(&mut heard).await.is_ok_and(|more| more > 0) {}
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(30), hearing).await;
+        let heard = String::from_utf8(heard).unwrap();
+        assert!(in_time.is_ok(), "no {end:?} in {heard:?}");
+        heard
     }
 }
 
-/// One request on a connection of its own. It must be answered before the longest wait is over by itself.
+/// One request on a connection of its own.
 pub(super) async fn ask(socket: &Path, method: &str, target: &str, body: &str) -> Reply {
     let mut line = Line::to(socket).await;
     let length = body.len();
@@ -99,15 +100,15 @@ pub(super) async fn ask(socket: &Path, method: &str, target: &str, body: &str) -
         "{method} {target} HTTP/1.1\r\nHost: grantd\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
     ))
     .await;
-    let heard = tokio::time::timeout(Duration::from_secs(30), line.hear("nothing ends it but the end")).await;
-    reply(&heard.expect("an answer in time"))
+    reply(&line.hear("nothing ends it but the end").await)
 }
 
 pub(super) async fn get(socket: &Path, target: &str) -> Reply {
     ask(socket, "GET", target, "").await
 }
 
-fn reply(text: &str) -> Reply {
+/// Takes an answer apart.
+pub(super) fn reply(text: &str) -> Reply {
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     Reply { status, head: head.to_owned(), body: body.to_owned() }

@@ -6,7 +6,7 @@
 
 use super::cell::{self, Body, Cell, Content, KeyCheck, read, write};
 use super::host::{self, Elsewhere};
-use super::pool::{Place, Pool, fault_of};
+use super::pool::{self, Place, Pool, fault_of};
 use crate::lifecycle::{Found, Identity, Intent, Mark, Sealed, SlotFate, SpoolFault};
 use crate::secret::SealKey;
 use std::collections::BTreeMap;
@@ -178,6 +178,26 @@ impl Spool {
             })
             .map(|(identity, _)| Leftover::Unconfigured(identity.clone()))
             .collect()
+    }
+
+    /// The state directory.
+    #[must_use]
+    pub fn directory(&self) -> PathBuf {
+        self.state().directory.clone()
+    }
+
+    /// Whether there is room for a token, on a disk that takes writes.
+    ///
+    /// # Errors
+    /// [`SpoolFault`].
+    pub fn ready(&self) -> Result<(), SpoolFault> {
+        let mut state = self.state();
+        state
+            .small
+            .ensure_room()
+            .and_then(|()| state.large.ensure_room())
+            .map_err(|error| fault_of(&error))?;
+        writable(&state.directory)
     }
 
     /// Makes an intent durable, and a place for its answer sure.
@@ -363,6 +383,20 @@ fn lock(directory: &Path) -> Result<File, SpoolError> {
         Err(std::fs::TryLockError::WouldBlock) => Err(SpoolError::Locked(path)),
         Err(std::fs::TryLockError::Error(error)) => Err(SpoolError::Unusable { path, kind: error.kind() }),
     }
+}
+
+/// Whether a state directory that is there can be written by this user, and has room. Writes nothing.
+///
+/// # Errors
+/// [`SpoolFault`].
+pub fn writable(directory: &Path) -> Result<(), SpoolFault> {
+    let may = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::access(directory, may).map_err(|_denied| SpoolFault::Broken)?;
+    let disk = rustix::fs::statvfs(directory).map_err(|_gone| SpoolFault::Broken)?;
+    if disk.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+        return Err(SpoolFault::Broken);
+    }
+    if disk.f_bavail.saturating_mul(disk.f_frsize) < pool::ROOM { Err(SpoolFault::Full) } else { Ok(()) }
 }
 
 fn quarantine(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {

@@ -13,5 +13,5 @@ mod pool;
 mod journal_tests;
 
 pub use host::Elsewhere;
-pub use journal::{Leftover, Spool, SpoolError};
+pub use journal::{Leftover, Spool, SpoolError, writable};
 pub use key::{KeyError, make_key_file};

@@ -45,7 +45,7 @@ const MAGIC: &[u8; 8] = b"grantd\x001";
 /// Fewer free cells than this and another segment is made, before it is needed.
 const FEW: usize = 8;
 /// The least that must be free on the disk before something is spent, in bytes.
-const ROOM: u64 = 256 * 1024;
+pub(super) const ROOM: u64 = 256 * 1024;
 
 impl Pool {
     /// Opens the segments of a pool and gives what their cells hold.

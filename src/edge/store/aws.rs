@@ -8,7 +8,7 @@ use super::aws_faults::fault_of;
 use crate::lifecycle::{Completion, Identity, Loaded, NotARecord, Record, StoreFault};
 use crate::secret::ClientSecret;
 use aws_config::sts::AssumeRoleProvider;
-use aws_config::{BehaviorVersion, Region};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::SharedCredentialsProvider;
 use aws_sdk_secretsmanager::config::retry::RetryConfig;
@@ -259,7 +259,15 @@ impl SecretsManager {
         }
     }
 
-    async fn client(&self) -> &Client {
+    pub(super) const fn settings(&self) -> &AwsSettings {
+        &self.settings
+    }
+
+    pub(super) async fn place(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        self.places.acquire().await.ok()
+    }
+
+    pub(super) async fn client(&self) -> &Client {
         self.client.get_or_init(|| connect(&self.settings)).await
     }
 }
@@ -292,7 +300,7 @@ fn judge_unknown(value: &[u8], record: &Record, before_ours: bool) -> Result<Ver
 }
 
 /// The label that AWS reads by default.
-const CURRENT: &str = "AWSCURRENT";
+pub(super) const CURRENT: &str = "AWSCURRENT";
 /// The private label for records that stand beside somebody else's value.
 const NEXT: &str = "GRANTD_NEXT";
 /// The namespace of version ids. Never changed: it is how grantd recognises its own writes.
@@ -301,7 +309,7 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x5c1d_7f0e_6b1a_5e52_9f0c_67ac_03d1_6a4
 const WINDOW: u64 = 100;
 
 /// The version id of a generation (`ClientRequestToken`): UUIDv5 of the secret's ARN and the generation.
-fn version_id(arn: &str, generation: u64) -> Uuid {
+pub(super) fn version_id(arn: &str, generation: u64) -> Uuid {
     Uuid::new_v5(&NAMESPACE, format!("{arn}#{generation}").as_bytes())
 }
 
@@ -312,7 +320,7 @@ fn generation_of(arn: &str, version: &str, near: u64) -> Option<u64> {
         .find(|generation| version_id(arn, *generation) == version)
 }
 
-fn labelled<'a>(described: &'a DescribeSecretOutput, label: &str) -> Option<&'a str> {
+pub(super) fn labelled<'a>(described: &'a DescribeSecretOutput, label: &str) -> Option<&'a str> {
     described
         .version_ids_to_stages()?
         .iter()
@@ -340,8 +348,24 @@ impl LoadServiceConfig for NoEnvironment {
     }
 }
 
-/// Builds a client. The SDK would take an endpoint from the environment or a profile; that is cut out here.
+/// Builds a client.
 async fn connect(settings: &AwsSettings) -> Client {
+    let base = foundation(settings).await;
+    let mut config = aws_sdk_secretsmanager::config::Builder::from(&base);
+    config.set_endpoint_url(settings.endpoint_url.clone());
+    if let Some(role) = &settings.assume_role {
+        let mut assume = AssumeRoleProvider::builder(&role.arn).session_name("grantd").configure(&base);
+        if let Some(id) = &role.external_id {
+            assume = assume.external_id(id);
+        }
+        config = config.credentials_provider(SharedCredentialsProvider::new(assume.build().await));
+    }
+    Client::from_conf(config.build())
+}
+
+/// grantd's own identity, its region and its ways to AWS. The SDK would take an endpoint from the environment or a profile; that is
+/// cut out here. A stand-in on loopback plays STS as well; the endpoint of a real Secrets Manager does not.
+pub(super) async fn foundation(settings: &AwsSettings) -> SdkConfig {
     let http = aws_smithy_http_client::Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
         .build_https();
@@ -357,21 +381,12 @@ async fn connect(settings: &AwsSettings) -> Client {
     if let Some(region) = &settings.region {
         loader = loader.region(Region::new(region.clone()));
     }
-    if let Some(endpoint) = &settings.endpoint_url {
+    let stand_in = settings.endpoint_url.clone().filter(|url| url.starts_with("http://"));
+    if let Some(endpoint) = &stand_in {
         loader = loader.endpoint_url(endpoint);
     }
     let mut base = loader.load().await.into_builder();
     base.set_service_config(Some(NoEnvironment));
-    base.set_endpoint_url(settings.endpoint_url.clone());
-    let base = base.build();
-    let mut config = aws_sdk_secretsmanager::config::Builder::from(&base);
-    config.set_endpoint_url(settings.endpoint_url.clone());
-    if let Some(role) = &settings.assume_role {
-        let mut assume = AssumeRoleProvider::builder(&role.arn).session_name("grantd").configure(&base);
-        if let Some(id) = &role.external_id {
-            assume = assume.external_id(id);
-        }
-        config = config.credentials_provider(SharedCredentialsProvider::new(assume.build().await));
-    }
-    Client::from_conf(config.build())
+    base.set_endpoint_url(stand_in);
+    base.build()
 }

@@ -5,9 +5,11 @@
 
 mod aws;
 mod aws_faults;
+mod preflight;
 mod sealed;
 
 pub use aws::{AssumeRole, AwsSettings, Mode, SecretsManager};
+pub use preflight::{Caller, Inspection, Proof, Snag};
 pub use sealed::SealedFiles;
 
 use crate::lifecycle::{Completion, Identity, Record};

@@ -5,7 +5,7 @@
 use super::advice::{self, Advice};
 use super::pages;
 use super::visit::Visit;
-use crate::lifecycle::{Action, Code, Refusal};
+use crate::lifecycle::{Action, Code, Missing, Refusal};
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
@@ -26,6 +26,7 @@ pub(super) struct Trouble {
     pub(super) retry_after: Option<u64>,
     title: &'static str,
     actions: Vec<Action>,
+    missing: Vec<Missing>,
 }
 
 /// In which form a refusal is told.
@@ -47,6 +48,7 @@ impl From<Refusal> for Trouble {
             title: refusal.code.title(),
             detail: Some(refusal.detail),
             actions: refusal.actions,
+            missing: refusal.missing,
         }
     }
 }
@@ -82,7 +84,16 @@ impl Trouble {
 
     const fn of_http(status: StatusCode, word: &'static str, advice: &'static Advice) -> Self {
         let title = advice.title;
-        Self { status, word, advice, detail: None, retry_after: None, title, actions: Vec::new() }
+        Self {
+            status,
+            word,
+            advice,
+            detail: None,
+            retry_after: None,
+            title,
+            actions: Vec::new(),
+            missing: Vec::new(),
+        }
     }
 
     /// The answer, in the voice that the request asks for.
@@ -105,6 +116,7 @@ impl Trouble {
             detail: self.detail.as_deref().unwrap_or(self.advice.happened),
             code: self.word,
             actions: &self.actions,
+            missing: &self.missing,
         };
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
@@ -154,20 +166,25 @@ struct Problem<'a> {
     detail: &'a str,
     code: &'static str,
     actions: &'a [Action],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    missing: &'a [Missing],
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Trouble, Voice, prefers_json};
     use crate::edge::web::testing::visit;
-    use crate::lifecycle::{Action, Code, Refusal};
+    use crate::lifecycle::{Action, Code, Missing, Refusal};
     use http::{HeaderMap, HeaderValue, header};
     use http_body_util::BodyExt as _;
 
     #[tokio::test]
     async fn problem_details_are_those_of_the_refusal() {
         for code in Code::ALL {
-            let refusal = Refusal::new(*code, "what happened").with_actions(&[Action::Connect]);
+            let missing = Missing { what: "w".into(), place: "p".into(), fix: "f".into() };
+            let refusal = Refusal::new(*code, "what happened")
+                .with_actions(&[Action::Connect])
+                .with_missing(if *code == Code::PreflightFailed { vec![missing] } else { Vec::new() });
             let expected = refusal.problem();
             let answer = Trouble::from(refusal).answer(Voice::Problem, &visit("https://grantd.acme.example"));
             assert_eq!(answer.status().as_u16(), code.status());

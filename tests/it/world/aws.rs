@@ -55,6 +55,8 @@ pub fn ministack() -> &'static Aws {
 
 impl Aws {
     pub const REGION: &str = "eu-west-1";
+    /// ministack's account.
+    pub const ACCOUNT: &str = "000000000000";
 
     fn start(module: &str, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
         let mut python = Command::new(peers_home().join("python/bin/python"));
@@ -98,6 +100,10 @@ impl Aws {
     pub fn try_put(&self, name: &str, value: &str) -> Result<Value, String> {
         let body = json!({ "SecretId": name, "SecretString": value, "ClientRequestToken": token() });
         self.secrets("PutSecretValue", &body)
+    }
+
+    pub fn try_delete(&self, name: &str) -> Result<Value, String> {
+        self.secrets("DeleteSecret", &json!({ "SecretId": name, "RecoveryWindowInDays": 7 }))
     }
 
     pub fn exists(&self, name: &str) -> bool {
@@ -149,7 +155,7 @@ impl Aws {
     /// A role with one inline policy that anybody of the account may assume who knows the external id.
     pub fn make_role(&self, role: &str, external_id: &str, policy: &Value) -> String {
         let trust = json!({ "Version": "2012-10-17", "Statement": [{
-            "Effect": "Allow", "Principal": { "AWS": format!("arn:aws:iam::{ACCOUNT}:root") }, "Action": "sts:AssumeRole",
+            "Effect": "Allow", "Principal": { "AWS": format!("arn:aws:iam::{}:root", Self::ACCOUNT) }, "Action": "sts:AssumeRole",
             "Condition": { "StringEquals": { "sts:ExternalId": external_id } },
         }] });
         let (trust, policy) = (trust.to_string(), policy.to_string());
@@ -163,7 +169,7 @@ impl Aws {
 
     /// The ARN of a secret, or of all whose names match, without the six characters at its end.
     pub fn arn(name: &str) -> String {
-        format!("arn:aws:secretsmanager:{}:{ACCOUNT}:secret:{name}", Self::REGION)
+        format!("arn:aws:secretsmanager:{}:{}:secret:{name}", Self::REGION, Self::ACCOUNT)
     }
 
     fn secrets(&self, action: &str, body: &Value) -> Result<Value, String> {
@@ -223,6 +229,3 @@ fn element(xml: &str, name: &str) -> String {
     let (_, rest) = xml.split_once(&format!("<{name}>")).unwrap_or_else(|| panic!("no {name}: {xml}"));
     rest.split('<').next().unwrap().into()
 }
-
-/// ministack's account.
-const ACCOUNT: &str = "000000000000";

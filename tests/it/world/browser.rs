@@ -260,7 +260,7 @@ impl Browser {
                 "secure" => cookie.secure = true,
                 "samesite" => cookie.same_site = value.to_ascii_lowercase(),
                 "expires" if value.contains(" 1970 ") => {
-                    cookie.life = Some((Stopwatch::start(), Duration::ZERO))
+                    cookie.life = Some((Stopwatch::start(), Duration::ZERO));
                 }
                 "max-age" => {
                     let life = Duration::from_secs(value.parse().unwrap_or(0));

@@ -20,5 +20,5 @@ pub use leaks::assert_none;
 pub use oidc::{Client, Fault, fingerprint, oidc};
 pub use process::run;
 pub use proxy::{Proxy, Trouble};
-pub use setup::{Config, World, binding, shared_group};
+pub use setup::{Config, World, binding, peers_home, shared_group};
 pub use waiting::{Stopwatch, eventually, never};
