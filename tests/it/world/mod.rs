@@ -23,4 +23,4 @@ pub use process::run;
 pub use proxy::{Proxy, Trouble};
 pub use setup::{Config, World, binding, peers_home, shared_group};
 pub use vault::Vault;
-pub use waiting::{Stopwatch, eventually};
+pub use waiting::{Stopwatch, eventually, never};
