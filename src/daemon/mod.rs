@@ -10,6 +10,6 @@ mod performer;
 mod reload;
 mod run;
 
-pub use key::KeyTrouble;
+pub use key::{KeyTrouble, existing_key};
 pub use reload::Rereads;
 pub use run::{Broken, Daemon, Ready, Setup, StartError};

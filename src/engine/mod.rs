@@ -17,4 +17,6 @@ pub use ports::{AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Pe
 pub use run::{Engine, Ports};
 
 #[cfg(test)]
+mod audit_tests;
+#[cfg(test)]
 pub(crate) mod testing;

@@ -7,10 +7,10 @@ use super::Plan;
 use super::board::{Board, Cell, Served};
 use super::handle::{Ask, Ended, Going, Handle, Landed, Landing, Recovered, Reload, Reply, Start, Started};
 use super::live::{Live, Waiter, failure_of};
-use super::ports::{AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Performer};
+use super::ports::{AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Performer, Trail};
 use crate::lifecycle::{
-    Action, Asker, Callback, Code, Completion, ConsentEnd, Consents, Effect, Event, Found, Identity,
-    IntegrationId, Invitation, Op, Recovery, Refusal, Revocation, Sealed, Status,
+    Action, Actor, Asker, AuditEvent, Bearer, Callback, Code, Completion, ConsentEnd, Consents, Effect,
+    Event, Found, Identity, IntegrationId, Invitation, Op, Recovery, Refusal, Revocation, Sealed, Status,
 };
 use crate::secret::{StateToken, Ticket};
 use crate::time::Timestamp;
@@ -32,6 +32,8 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// Makes random bytes.
     pub entropy: Arc<dyn Entropy>,
+    /// Keeps the audit trail.
+    pub trail: Arc<dyn Trail>,
 }
 
 /// The owner of every integration.
@@ -147,7 +149,12 @@ impl Engine {
 
     fn asked(&mut self, ask: Ask) {
         match ask {
-            Ask::Start(start, reply) => answer(reply, self.start(&start)),
+            Ask::Start(start, reply) => {
+                let started = self.start(&start);
+                let whose = self.plan.find(&start).ok().map(|planned| planned.identity.clone());
+                self.note("link_minted", Actor::Grantd, whose.as_ref(), started.as_ref().err());
+                answer(reply, started);
+            }
             Ask::Peek(ticket, reply) => {
                 answer(reply, self.consents.peek(&ticket, self.ports.clock.now()).cloned());
             }
@@ -197,7 +204,10 @@ impl Engine {
     fn confirm(&mut self, ticket: Ticket, reply: Reply<Going>) {
         let now = self.ports.clock.now();
         match self.consents.take(&ticket, now) {
-            Err(refusal) => answer(reply, Err(refusal)),
+            Err(refusal) => {
+                self.note("link_confirmed", Actor::Grantd, None, Some(&refusal));
+                answer(reply, Err(refusal));
+            }
             Ok((invitation, state)) => {
                 let request = AuthorizationRequest {
                     identity: invitation.identity.clone(),
@@ -214,6 +224,7 @@ impl Engine {
 
     fn authorized(&mut self, asked: Asked, result: Result<Authorized, Refusal>) {
         let Asked { ticket, invitation, state, reply } = asked;
+        self.note("link_confirmed", Actor::Grantd, Some(&invitation.identity), result.as_ref().err());
         match result {
             Ok(Authorized { url, beginning }) => {
                 let begun = self.consents.begin(invitation, state, beginning);
@@ -228,12 +239,17 @@ impl Engine {
     }
 
     fn callback(&mut self, callback: Callback, reply: Reply<Landing>) {
-        let returned = match self.consents.judge(callback, self.ports.clock.now()) {
+        let actor = match callback.bearer {
+            Bearer::Browser(_) => Actor::Browser,
+            // The control socket says which one.
+            Bearer::Operator => Actor::Grantd,
+        };
+        let whose = self.consents.whose(&callback).cloned();
+        let judged = self.consents.judge(callback, self.ports.clock.now());
+        self.note("callback_judged", actor, whose.as_ref(), judged.as_ref().err());
+        let returned = match judged {
             Ok(returned) => returned,
-            Err(refusal) => {
-                tracing::info!(cause = refusal.code.word(), "callback refused");
-                return answer(reply, Err(refusal));
-            }
+            Err(refusal) => return answer(reply, Err(refusal)),
         };
         let id = returned.identity.integration.clone();
         let Some(live) = self.lives.get_mut(&id).filter(|live| !live.leaving) else {
@@ -349,7 +365,7 @@ impl Engine {
             Effect::Publish(lease) => live.served = Some(Arc::new(Served::of(&lease))),
             Effect::Withdraw => live.served = None,
             Effect::Tell(end) => live.tell(end),
-            Effect::Audit(entry) => self.ports.performer.audit(identity, &entry),
+            Effect::Audit(entry) => self.ports.trail.record(AuditEvent::transition(identity, entry)),
             effect @ (Effect::Release { .. } | Effect::Quarantine(_)) => {
                 let pending = self.ports.performer.perform(identity, effect);
                 let _task = self.tasks.spawn(async move {
@@ -394,6 +410,15 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Leaves an event of an operation in the trail.
+    fn note(&self, what: &'static str, actor: Actor, whose: Option<&Identity>, refusal: Option<&Refusal>) {
+        let event = match refusal {
+            None => AuditEvent::done(what, actor),
+            Some(refusal) => AuditEvent::refused(what, actor, refusal.code),
+        };
+        self.ports.trail.record(AuditEvent { identity: whose.cloned(), ..event });
     }
 
     fn set_deadline(&mut self, id: &IntegrationId, next: Option<Timestamp>) {

@@ -48,9 +48,9 @@ impl Head {
     /// # Errors
     /// [`Headless`].
     pub(super) fn read(directory: &Path, key: &HeadKey) -> Result<Self, Headless> {
-        let bytes = std::fs::read(directory.join(NAME)).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Headless::Missing,
-            kind => Headless::Unreadable(kind),
+        let bytes = std::fs::read(directory.join(NAME)).map_err(|error| {
+            let missing = error.kind() == io::ErrorKind::NotFound;
+            if missing { Headless::Missing } else { Headless::Unreadable(error.kind()) }
         })?;
         let form: Form = serde_json::from_slice(&bytes).map_err(|_shape| Headless::Forged)?;
         let head =
