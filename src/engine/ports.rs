@@ -1,8 +1,8 @@
 //! What the engine asks of the world. `daemon` plugs the edges in; tests plug in doubles.
 
 use crate::lifecycle::{
-    AuditEvent, Beginning, Completion, Effect, Entry, Exchange, Frozen, Identity, Missing, Person, Random,
-    Refusal, Sealed,
+    AuditEvent, Beginning, Completion, Effect, Exchange, Frozen, Identity, Missing, Person, Random, Refusal,
+    Sealed,
 };
 use crate::secret::{Nonce, StateToken};
 use crate::time::Timestamp;
@@ -19,9 +19,6 @@ pub trait Performer: Send + Sync {
 
     /// The answers of an integration that are in quarantine, the oldest first.
     fn quarantined(&self, identity: &Identity) -> Pending<Vec<Arc<Sealed>>>;
-
-    /// Leaves a line in the audit trail. Must not block.
-    fn audit(&self, identity: &Identity, entry: &Entry);
 }
 
 /// The audit trail: keeps events in order, chained, and gives them back.

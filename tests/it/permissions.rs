@@ -40,6 +40,20 @@ fn update_only_creates_nothing_and_says_what_is_missing() {
 }
 
 #[test]
+fn update_only_creates_nothing_even_where_the_role_could() {
+    let world = World::new("could-create");
+    world.write_config(&world.config());
+    let daemon = Daemon::start(&world);
+    eventually("the store was asked", || (daemon.status()["lastError"] == "missing").then_some(()));
+    let page = crate::world::Browser::new().connect(&daemon.link());
+    assert_eq!(page.code().as_deref(), Some("sealed"), "{}", page.text());
+    assert_eq!(daemon.token().status, 200, "the grant is safe on this host meanwhile");
+    assert!(!world.aws.exists(&world.secret()), "a secret was created");
+    world.aws.make_secret(&world.secret());
+    eventually("the record is stored", || world.aws.record(&world.secret()));
+}
+
+#[test]
 fn another_secret_is_out_of_reach() {
     let world = world("elsewhere", &|prefix| json!([write(prefix)]));
     let elsewhere = format!("/elsewhere/{}", world.name);

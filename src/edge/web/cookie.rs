@@ -98,7 +98,8 @@ fn named(headers: &HeaderMap, name: &str) -> Option<String> {
 
 fn line(settings: &WebSettings, name: &str, value: &str, path: &str, lives: Duration) -> Option<HeaderValue> {
     let secure = if is_https(settings) { "; Secure" } else { "" };
-    let age = lives.as_secs();
+    // Rounded up: with an age of zero a browser would throw the cookie away at once. The engine judges the time.
+    let age = lives.as_millis().div_ceil(1000);
     let mut header = HeaderValue::try_from(format!(
         "{name}={value}; Path={path}; Max-Age={age}; HttpOnly; SameSite=Lax{secure}"
     ))
@@ -145,6 +146,18 @@ mod tests {
     use crate::secret::StateToken;
     use http::{HeaderMap, HeaderValue, header};
     use std::time::Duration;
+
+    #[test]
+    fn a_cookie_lives_as_long_as_its_state_and_never_zero_seconds() {
+        let age = |millis| {
+            super::line(&settings("http://localhost:8443"), "n", "v", "/", Duration::from_millis(millis))
+                .unwrap()
+        };
+        for (millis, seconds) in [(300_000, 300), (999, 1), (1, 1), (0, 0)] {
+            let header = age(millis);
+            assert!(header.to_str().unwrap().contains(&format!("Max-Age={seconds};")), "{millis}");
+        }
+    }
 
     #[test]
     fn the_right_cookie_is_found_among_others() {
