@@ -5,7 +5,7 @@
 
 import { spawn } from 'node:child_process';
 import { createServer } from 'node:net';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -24,7 +24,7 @@ export async function open(modules, binary) {
     clients: [{ id: 'operators', secret, redirectUris: [`${base}/sign-in/callback`] }],
   });
   const provider = await peer(modules, {
-    clients: [{ id: 'vanta', secret, redirectUris: [callback('vanta')] }, { id: 'other', secret, redirectUris: [callback('other')] }],
+    clients: [{ id: 'trust', secret, redirectUris: [callback('trust')] }, { id: 'other', secret, redirectUris: [callback('other')] }],
   });
   writeFileSync(join(home, 'client-secret'), secret, { mode: 0o600 });
   writeFileSync(join(home, 'grantd.toml'), config({ home, port, base, idp, provider }));
@@ -33,7 +33,10 @@ export async function open(modules, binary) {
   await line(daemon.stderr, (text) => (said.push(text), text.includes('"event":"ready"')));
   const processes = [daemon, idp.process, provider.process];
   const world = { home, base, idp, provider, said, binary };
-  world.stored = () => readdirSync(join(home, 'state', 'store'), { recursive: true }).filter((name) => name.endsWith('.sealed'));
+  world.stored = () => {
+    const store = join(home, 'state', 'store');
+    return existsSync(store) ? readdirSync(store, { recursive: true }).filter((name) => name.endsWith('.sealed')) : [];
+  };
   world.link = (...rest) => run(binary, ['connect', ...rest, '--socket', join(home, 'control.sock')]);
   world.control = (method, path, body) => control(join(home, 'control.sock'), method, path, body);
   world.close = async () => {
@@ -48,17 +51,17 @@ export async function open(modules, binary) {
 
 function config({ home, port, base, idp, provider }) {
   const secret = `client_secret = { file = "${home}/client-secret" }`;
-  const providers = ['vanta', 'other'].map((id) => `
+  const providers = ['trust', 'other'].map((id) => `
 [[provider]]
 id = "${id}"
-name = "${id === 'vanta' ? 'Vanta' : 'Other'}"
+name = "${id === 'trust' ? 'Vanta' : 'Other'}"
 issuer = "${provider.issuer}"
 client_id = "${id}"
 ${secret}
 authorize_params = { prompt = "consent" }
 rotation = "strict"
 `);
-  const integrations = [['acme-vanta', 'acme', 'vanta'], ['acme-other', 'acme', 'other'], ['globex-vanta', 'globex', 'vanta']]
+  const integrations = [['acme-vanta', 'acme', 'trust'], ['acme-other', 'acme', 'other'], ['globex-vanta', 'globex', 'trust']]
     .map(([id, organization, of]) => `
 [[integration]]
 id = "${id}"
@@ -84,11 +87,11 @@ ${secret}
 [[organization]]
 id = "acme"
 admins = { claim = "groups", contains = "secops" }
-external_ids = { vanta = "acme-7" }
+external_ids = { trust = "acme-7" }
 [[organization]]
 id = "globex"
 admins = { claim = "groups", contains = "globex-admins" }
-external_ids = { vanta = "globex-8" }
+external_ids = { trust = "globex-8" }
 ${providers.join('')}${integrations.join('')}`;
 }
 
