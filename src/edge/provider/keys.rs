@@ -77,6 +77,7 @@ fn read(document: &Value) -> Vec<Jwk> {
     all.iter()
         .filter_map(|key| serde_json::from_value::<Jwk>(key.clone()).ok())
         .filter(|key| matches!(key.common.public_key_use, None | Some(PublicKeyUse::Signature)))
+        .filter(|key| DecodingKey::from_jwk(key).is_ok())
         .take(MOST)
         .collect()
 }
@@ -98,3 +99,58 @@ const FRESH: Duration = Duration::from_secs(3600);
 const PAUSE: Duration = Duration::from_secs(60);
 /// An issuer rolls two or three keys.
 const MOST: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::{ALLOWED, Kept, read, signed};
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+    use jsonwebtoken::jwk::Jwk;
+    use jsonwebtoken::{Algorithm, EncodingKey, Header, decode_header, encode};
+    use serde_json::json;
+
+    fn key() -> EncodingKey {
+        let document =
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
+        EncodingKey::from_ec_der(document.as_ref())
+    }
+
+    fn public(key: &EncodingKey) -> Jwk {
+        Jwk::from_encoding_key(key, Algorithm::ES256).unwrap()
+    }
+
+    #[test]
+    fn only_the_issuers_own_signature_counts() {
+        let (own, other) = (key(), key());
+        let token = encode(&Header::new(Algorithm::ES256), &json!({ "sub": "ann" }), &own).unwrap();
+        assert_eq!(signed(&token, Algorithm::ES256, &public(&own)).unwrap()["sub"], "ann");
+        assert!(signed(&token, Algorithm::ES256, &public(&other)).is_none());
+        assert!(signed(&token, Algorithm::RS256, &public(&own)).is_none());
+        let claims = token.split('.').nth(1).unwrap();
+        let changed = token.replace(claims, "eyJzdWIiOiJib2IifQ");
+        assert!(signed(&changed, Algorithm::ES256, &public(&own)).is_none());
+    }
+
+    #[test]
+    fn no_signature_and_a_shared_secret_are_not_even_tried() {
+        assert!(decode_header("eyJhbGciOiJub25lIn0.e30.").is_err());
+        let shared = EncodingKey::from_secret(b"the public key, as text");
+        let token = encode(&Header::new(Algorithm::HS256), &json!({}), &shared).unwrap();
+        assert!(!ALLOWED.contains(&decode_header(token).unwrap().alg));
+    }
+
+    #[test]
+    fn keys_for_other_uses_and_unreadable_ones_are_left_out() {
+        let mut sealing = serde_json::to_value(public(&key())).unwrap();
+        sealing["use"] = "enc".into();
+        let mut named = serde_json::to_value(public(&key())).unwrap();
+        named["kid"] = "one".into();
+        let keys = read(&json!({ "keys": [sealing, named, { "kty": "new" }, 7] }));
+        assert_eq!(keys.len(), 1);
+        let kept = Kept { tried: None, keys };
+        let header = |kid: Option<&str>| Header { kid: kid.map(Into::into), ..Header::new(Algorithm::ES256) };
+        assert_eq!(kept.find(&header(Some("one"))).len(), 1);
+        assert_eq!(kept.find(&header(Some("two"))).len(), 0);
+        assert_eq!(kept.find(&header(None)).len(), 1);
+    }
+}

@@ -27,7 +27,7 @@ pub(super) struct Trouble {
     pub(super) retry_after: Option<u64>,
     /// In which window a page of it is shown.
     pub(super) window: Window,
-    title: &'static str,
+    code: Option<Code>,
     actions: Vec<Action>,
     missing: Vec<Missing>,
 }
@@ -49,7 +49,7 @@ impl From<Refusal> for Trouble {
             advice: Advice::on(refusal.code),
             retry_after: refusal.retry_after_header(),
             window: Window::Whole,
-            title: refusal.code.title(),
+            code: Some(refusal.code),
             detail: Some(refusal.detail),
             actions: refusal.actions,
             missing: refusal.missing,
@@ -110,7 +110,6 @@ impl Trouble {
     }
 
     const fn of_http(status: StatusCode, word: &'static str, advice: &'static Advice) -> Self {
-        let title = advice.title;
         Self {
             status,
             word,
@@ -118,7 +117,7 @@ impl Trouble {
             detail: None,
             retry_after: None,
             window: Window::Whole,
-            title,
+            code: None,
             actions: Vec::new(),
             missing: Vec::new(),
         }
@@ -139,7 +138,7 @@ impl Trouble {
     fn problem(&self) -> Response {
         let problem = Problem {
             r#type: "about:blank",
-            title: self.title,
+            title: self.code.map_or(self.advice.title, Code::title),
             status: self.status.as_u16(),
             detail: self.detail.as_deref().unwrap_or(self.advice.happened),
             code: self.word,
