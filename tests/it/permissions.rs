@@ -45,12 +45,14 @@ fn update_only_creates_nothing_even_where_the_role_could() {
     world.write_config(&world.config());
     let daemon = Daemon::start(&world);
     eventually("the store was asked", || (daemon.status()["lastError"] == "missing").then_some(()));
-    let page = crate::world::Browser::new().connect(&daemon.link());
-    assert_eq!(page.code().as_deref(), Some("sealed"), "{}", page.text());
-    assert_eq!(daemon.token().status, 200, "the grant is safe on this host meanwhile");
+    let refused = daemon.cli(&["connect", World::INTEGRATION]);
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    assert!(refused.stderr.contains("preflight_failed"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("aws secretsmanager create-secret"), "{}", refused.stderr);
     assert!(!world.aws.exists(&world.secret()), "a secret was created");
     world.aws.make_secret(&world.secret());
-    eventually("the record is stored", || world.aws.record(&world.secret()));
+    let _page = daemon.connect();
+    assert!(world.aws.record(&world.secret()).is_some());
 }
 
 #[test]
