@@ -31,6 +31,8 @@ pub(super) enum Verb {
     Refresh(OneArgs),
     /// Revoke an integration: cut apps off, tell the provider, clear the record
     Revoke(OneArgs),
+    /// Try again to read a sealed answer that was put in quarantine
+    Recover(OneArgs),
     /// Have the daemon read its configuration again
     Reload(ReloadArgs),
     /// Print an integration's access token, for apps

@@ -13,6 +13,7 @@ mod host;
 mod list;
 mod man;
 mod providers;
+mod recover;
 mod refresh;
 mod reload;
 mod revoke;
@@ -58,6 +59,7 @@ async fn perform(verb: Verb) -> Result<(), End> {
         Verb::Status(args) => status::status(args).await,
         Verb::Refresh(args) => refresh::refresh(args).await,
         Verb::Revoke(args) => revoke::revoke(args).await,
+        Verb::Recover(args) => recover::recover(args).await,
         Verb::Reload(args) => reload::reload(args).await,
         Verb::Token(args) => token::token(args).await,
         Verb::Completions(args) => man::completions(&args),
@@ -76,6 +78,7 @@ fn runtime(verb: &Verb) -> std::io::Result<tokio::runtime::Runtime> {
         | Verb::Status(_)
         | Verb::Refresh(_)
         | Verb::Revoke(_)
+        | Verb::Recover(_)
         | Verb::Reload(_)
         | Verb::Token(_)
         | Verb::Completions(_)

@@ -37,8 +37,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), End> {
         .map_err(|error| unstarted(&error))?;
     announce(daemon.ready());
     let handle = daemon.handle().clone();
-    daemon.run(stopped(handle)).await;
-    Ok(())
+    daemon.run(stopped(handle)).await.map_err(|broken| End::bug(broken.to_string()))
 }
 
 /// All problems, then how many.

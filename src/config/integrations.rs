@@ -163,8 +163,9 @@ fn integration(
     let provider = provider_of(reader, &mut section, defaults);
     let scopes = scopes_of(reader, &mut section);
     let secret = reader.text(&mut section, "secret");
-    let expect_account =
-        reader.table(&mut section, "expect_account").map(|section| expected(reader, section));
+    let expect_account = reader.table(&mut section, "expect_account");
+    let expected_at = expect_account.as_ref().map(|section| section.at);
+    let expect_account = expect_account.map(|section| expected(reader, section));
     let schedule = reader.schedule(&mut section, "schedule");
     let at = refresh_at(reader, &mut section, "at");
     reader.finish(section);
@@ -193,6 +194,7 @@ fn integration(
     };
     if let Some(provider) = defaults.providers.get(&provider) {
         check_write_budget(reader, &config, provider, id.at);
+        check_expected(reader, &config, provider, expected_at.unwrap_or(heading));
     }
     Some((config, id.at, secret_at))
 }
@@ -272,6 +274,17 @@ pub(super) fn refresh_at(reader: &mut Reader<'_>, section: &mut Section, key: &'
     }
     reader.wrong(at, "`at` is out of range", "write a share of the token's life from 0.1 to 0.95");
     None
+}
+
+/// A pinned account must be one that the provider can name: else every consent would wait for ever.
+fn check_expected(reader: &mut Reader<'_>, config: &IntegrationConfig, provider: &ProviderConfig, at: At) {
+    if !config.expect_account.is_any() && !config.terms(provider).can_try {
+        reader.wrong(
+            at,
+            format!("provider `{}` has no endpoint that names the account", provider.id),
+            "remove expect_account, or give the provider an [provider.account] table or a userinfo_url",
+        );
+    }
 }
 
 /// AWS keeps about a hundred versions, none younger than a day is removed: about four writes an hour last.

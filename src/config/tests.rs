@@ -280,6 +280,15 @@ fn what_has_no_effect_yet_is_a_warning() {
 }
 
 #[test]
+fn an_account_can_be_pinned_only_where_the_provider_can_name_it() {
+    let vanta = format!(
+        "{GOOD}\n[[provider]]\nid = \"vanta\"\nclient_id = \"c\"\n[[integration]]\nid = \"vanta\"\nprovider = \"vanta\"\nexpect_account = {{ id = \"7\" }}\n"
+    );
+    let Problems(problems) = check(&vanta).unwrap_err();
+    assert!(problems.len() == 1 && problems[0].message.contains("names the account"), "{problems:?}");
+}
+
+#[test]
 fn shipped_files_pass() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     for file in

@@ -27,7 +27,9 @@ impl Schedule {
     #[must_use]
     pub fn next(&self, now: crate::time::Timestamp, count: usize) -> Vec<crate::time::Timestamp> {
         let Ok(cron) = parser().parse(&self.0) else { return Vec::new() };
-        let Some(now) = DateTime::<Utc>::from_timestamp_millis(now.millis()) else { return Vec::new() };
+        let Some(now) = DateTime::<Utc>::from_timestamp(now.millis().div_euclid(1000), 0) else {
+            return Vec::new();
+        };
         let firings = cron.iter_after(now).take(count);
         firings.map(|at| crate::time::Timestamp::from_millis(at.timestamp_millis())).collect()
     }

@@ -12,4 +12,4 @@ mod run;
 
 pub use key::KeyTrouble;
 pub use reload::Rereads;
-pub use run::{Daemon, Ready, Setup, StartError};
+pub use run::{Broken, Daemon, Ready, Setup, StartError};

@@ -6,8 +6,8 @@ use crate::edge::spool::Spool;
 use crate::edge::store::Store;
 use crate::engine::{AuthorizationRequest, Authorized, Authorizer, Entropy, Pending, Performer};
 use crate::lifecycle::{
-    Action, Beginning, Code, Completion, Effect, Entry, Identity, IntegrationId, Refusal, Spent, SpoolFault,
-    StoreFault, Trial, WireFault,
+    Action, Beginning, Code, Completion, Effect, Entry, Identity, IntegrationId, Refusal, Sealed, Spent,
+    SpoolFault, StoreFault, Trial, WireFault,
 };
 use crate::secret::Nonce;
 use arc_swap::ArcSwap;
@@ -39,6 +39,34 @@ pub(super) struct Edges {
 impl Edges {
     fn route(&self, identity: &Identity) -> Option<Route> {
         self.routes.load().get(&identity.integration).cloned()
+    }
+}
+
+/// One line of the audit trail, at the level that its weight asks for.
+macro_rules! transition {
+    ($level:ident, $identity:expr, $entry:expr) => {
+        tracing::$level!(
+            target: "grantd::audit",
+            integration = %$identity.integration,
+            organization = %$identity.organization,
+            provider = %$identity.provider,
+            what = $entry.what,
+            from = $entry.from,
+            to = $entry.to,
+            cause = $entry.cause,
+            generation = $entry.generation,
+            "transition"
+        )
+    };
+}
+
+/// INFO: a life changed. WARN: it heals by itself, and somebody should look. ERROR: a person must act.
+fn weight(what: &str) -> tracing::Level {
+    match what {
+        "needs_reauth" | "unusable" => tracing::Level::ERROR,
+        "in_doubt" | "refresh_failed" | "store_failed" | "clear_failed" | "renumbered" | "unverified"
+        | "consent_failed" | "consent_refused" => tracing::Level::WARN,
+        _ => tracing::Level::INFO,
     }
 }
 
@@ -90,19 +118,20 @@ impl Performer for Edges {
         }
     }
 
+    fn quarantined(&self, identity: &Identity) -> Pending<Vec<Arc<Sealed>>> {
+        let (spool, identity) = (self.spool.clone(), identity.clone());
+        Box::pin(async move {
+            tokio::task::spawn_blocking(move || spool.quarantined(&identity)).await.unwrap_or_default()
+        })
+    }
+
     fn audit(&self, identity: &Identity, entry: &Entry) {
-        tracing::info!(
-            target: "grantd::audit",
-            integration = %identity.integration,
-            organization = %identity.organization,
-            provider = %identity.provider,
-            what = entry.what,
-            from = entry.from,
-            to = entry.to,
-            cause = entry.cause,
-            generation = entry.generation,
-            "transition"
-        );
+        use tracing::Level;
+        match weight(entry.what) {
+            Level::ERROR => transition!(error, identity, entry),
+            Level::WARN => transition!(warn, identity, entry),
+            _ => transition!(info, identity, entry),
+        }
     }
 }
 

@@ -182,9 +182,16 @@ impl Daemon {
     }
 
     /// Runs until `until` ends, then stops: listeners first, what is in flight to its end, 25 s at most.
-    pub async fn run(mut self, until: impl Future<Output = ()>) {
+    ///
+    /// # Errors
+    /// [`Broken`] where a part of the daemon ended by a bug; it stops then as well, since a daemon without its loop serves what
+    /// nobody renews.
+    pub async fn run(mut self, until: impl Future<Output = ()>) -> Result<(), Broken> {
         systemd::ready();
-        until.await;
+        let end = tokio::select! {
+            () = until => Ok(()),
+            broken = first_broken(&mut self.tasks) => Err(broken),
+        };
         systemd::stopping();
         tracing::info!("stopping");
         self.stop.cancel();
@@ -195,6 +202,25 @@ impl Daemon {
         };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             tracing::error!("not everything in flight has ended; what is sealed goes on at the next start");
+        }
+        end
+    }
+}
+
+/// A part of the daemon ended by a bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a part of the daemon broke off: this is a bug, please report it with the log; nothing that was sealed is lost"
+)]
+pub struct Broken;
+
+/// Waits for a part that ends by a panic. Parts that end by themselves, such as a watchdog that nobody wants, do not count.
+async fn first_broken(tasks: &mut JoinSet<()>) -> Broken {
+    loop {
+        match tasks.join_next().await {
+            Some(Ok(())) => {}
+            Some(Err(_panicked)) => return Broken,
+            None => std::future::pending().await,
         }
     }
 }

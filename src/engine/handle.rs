@@ -67,6 +67,8 @@ pub struct Landing {
     pub identity: Identity,
     /// The provider's display name.
     pub provider_name: String,
+    /// Where the record is kept, or will be, in words: a secret's path or a file.
+    pub kept_in: String,
     /// How far it got.
     pub landed: Landed,
     /// Where to go next, if that was asked and is allowed.
@@ -101,6 +103,17 @@ pub struct Ended {
     pub upstream: Revocation,
 }
 
+/// What a look into quarantine came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recovered {
+    /// A stable word: `nothing`, `busy`, `unreadable`, `overtaken`, `readable`.
+    pub word: &'static str,
+    /// One sentence for a person.
+    pub message: String,
+    /// The status; a recovered answer is being stored.
+    pub view: View,
+}
+
 /// A request to read the configuration again; `daemon` answers it.
 pub struct Reload {
     /// Where the answer goes: a sentence for a person, or every problem as text.
@@ -115,6 +128,7 @@ pub(super) enum Ask {
     Callback(Box<Callback>, Reply<Landing>),
     Refresh(IntegrationId, Reply<View>),
     Revoke(IntegrationId, Reply<Ended>),
+    Recover(IntegrationId, Reply<Recovered>),
     Nudge(IntegrationId),
     Due(IntegrationId),
     Replan(Box<super::Plan>, BTreeMap<IntegrationId, Found>, oneshot::Sender<()>),
@@ -185,6 +199,14 @@ impl Handle {
     /// `integration_not_found`, `integration_pending`.
     pub async fn revoke(&self, integration: &IntegrationId) -> Result<Ended, Refusal> {
         self.ask(|reply| Ask::Revoke(integration.clone(), reply)).await
+    }
+
+    /// Looks again at sealed answers in quarantine, and goes on with one that can be read now.
+    ///
+    /// # Errors
+    /// `integration_not_found`.
+    pub async fn recover(&self, integration: &IntegrationId) -> Result<Recovered, Refusal> {
+        self.ask(|reply| Ask::Recover(integration.clone(), reply)).await
     }
 
     /// Says that an app found the lease too short. At most one refresh in 30 s comes of it. Never waits.

@@ -30,6 +30,7 @@ pub(super) struct Live {
 pub(super) struct Waiter {
     pub(super) identity: Identity,
     pub(super) provider_name: String,
+    pub(super) kept_in: String,
     pub(super) then: Option<String>,
     pub(super) reply: Reply<super::Landing>,
 }

@@ -11,9 +11,9 @@ mod ports;
 mod run;
 
 pub use board::{Board, Cell, Posting, Served};
-pub use handle::{Ended, Going, Handle, Landed, Landing, Reload, Start, Started};
+pub use handle::{Ended, Going, Handle, Landed, Landing, Recovered, Reload, Start, Started};
 pub use plan::{Plan, Planned};
-pub use ports::{AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Pending, Performer};
+pub use ports::{AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Pending, Performer, Trail};
 pub use run::{Engine, Ports};
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! What the engine asks of the world. `daemon` plugs the edges in; tests plug in doubles.
 
-use crate::lifecycle::{Beginning, Completion, Effect, Entry, Identity, Random, Refusal};
+use crate::lifecycle::{AuditEvent, Beginning, Completion, Effect, Entry, Identity, Random, Refusal, Sealed};
 use crate::secret::StateToken;
 use crate::time::Timestamp;
 use std::pin::Pin;
+use std::sync::Arc;
 
 /// A future that a port hands to the engine.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -13,8 +14,20 @@ pub trait Performer: Send + Sync {
     /// Carries out one effect that ends in a completion. Bounded in time, every one of them.
     fn perform(&self, identity: &Identity, effect: Effect) -> Pending<Completion>;
 
+    /// The answers of an integration that are in quarantine, the oldest first.
+    fn quarantined(&self, identity: &Identity) -> Pending<Vec<Arc<Sealed>>>;
+
     /// Leaves a line in the audit trail. Must not block.
     fn audit(&self, identity: &Identity, entry: &Entry);
+}
+
+/// The audit trail: keeps events in order, chained, and gives them back.
+pub trait Trail: Send + Sync {
+    /// Records one event. Must not block; must not lose it while the disk takes writes.
+    fn record(&self, event: AuditEvent);
+
+    /// The events after a sequence number, the oldest first, at most `most`, as the JSON objects that stand in the trail.
+    fn after(&self, sequence: u64, most: usize) -> Pending<Vec<serde_json::Value>>;
 }
 
 /// Makes the URL of an authorization request.

@@ -5,12 +5,12 @@
 
 use super::Plan;
 use super::board::{Board, Cell, Served};
-use super::handle::{Ask, Ended, Going, Handle, Landed, Landing, Reload, Reply, Start, Started};
+use super::handle::{Ask, Ended, Going, Handle, Landed, Landing, Recovered, Reload, Reply, Start, Started};
 use super::live::{Live, Waiter, failure_of};
 use super::ports::{AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Performer};
 use crate::lifecycle::{
     Action, Asker, Callback, Code, Completion, ConsentEnd, Consents, Effect, Event, Found, Identity,
-    IntegrationId, Invitation, Op, Refusal, Revocation, Status,
+    IntegrationId, Invitation, Op, Recovery, Refusal, Revocation, Sealed, Status,
 };
 use crate::secret::{StateToken, Ticket};
 use crate::time::Timestamp;
@@ -52,6 +52,7 @@ enum End {
     Effect(IntegrationId, Op, Completion),
     Released,
     Authorized(Box<Asked>, Result<Authorized, Refusal>),
+    Quarantined(IntegrationId, Vec<Arc<Sealed>>, Reply<Recovered>),
 }
 
 struct Asked {
@@ -154,6 +155,7 @@ impl Engine {
             Ask::Callback(callback, reply) => self.callback(*callback, reply),
             Ask::Refresh(id, reply) => self.refresh(&id, reply),
             Ask::Revoke(id, reply) => self.revoke(&id, reply),
+            Ask::Recover(id, reply) => self.recover(&id, reply),
             Ask::Nudge(id) => self.feed(&id, Event::RotationAsked { by: Asker::App }),
             Ask::Due(id) => self.feed(&id, Event::RotationAsked { by: Asker::Schedule }),
             Ask::Replan(plan, found, done) => {
@@ -250,6 +252,7 @@ impl Engine {
         live.consents.push_back(Waiter {
             identity: returned.identity,
             provider_name: returned.provider_name,
+            kept_in: returned.kept_in,
             then: returned.then,
             reply,
         });
@@ -297,6 +300,26 @@ impl Engine {
         }
         live.endings.push(reply);
         self.feed(id, Event::RevocationAsked { by: Asker::Operator });
+    }
+
+    fn recover(&mut self, id: &IntegrationId, reply: Reply<Recovered>) {
+        let Some(live) = self.lives.get(id).filter(|live| !live.leaving) else {
+            return answer(reply, Err(not_found()));
+        };
+        let (pending, id) = (self.ports.performer.quarantined(&live.identity), id.clone());
+        let _task = self.tasks.spawn(async move { End::Quarantined(id, pending.await, reply) });
+    }
+
+    fn quarantined(&mut self, id: &IntegrationId, kept: &[Arc<Sealed>], reply: Reply<Recovered>) {
+        let Some(live) = self.lives.get(id) else { return answer(reply, Err(not_found())) };
+        let recovery = live.machine.recovery(kept);
+        let (word, message) = (recovery.word(), recovery.sentence());
+        if let Recovery::Readable(sealed) = recovery {
+            self.feed(id, Event::Recovered(sealed));
+        }
+        let Some(live) = self.lives.get(id) else { return answer(reply, Err(not_found())) };
+        let view = live.machine.view(self.ports.clock.now());
+        answer(reply, Ok(Recovered { word, message, view }));
     }
 
     /// One turn for one integration: the event in, the effects out, the board up to date.
@@ -362,6 +385,7 @@ impl Engine {
             }
             Ok((_, End::Released)) => {}
             Ok((_, End::Authorized(asked, result))) => self.authorized(*asked, result),
+            Ok((_, End::Quarantined(id, kept, reply))) => self.quarantined(&id, &kept, reply),
             Err(broken) => {
                 // A bug in an edge must not leave an integration waiting for ever.
                 if let Some((id, op, failure)) = self.running.remove(&broken.id()) {
@@ -436,6 +460,7 @@ pub(super) fn landing(waiter: &Waiter, end: ConsentEnd) -> Result<Landing, Refus
     Ok(Landing {
         identity: waiter.identity.clone(),
         provider_name: waiter.provider_name.clone(),
+        kept_in: waiter.kept_in.clone(),
         landed,
         then: waiter.then.clone(),
     })

@@ -78,6 +78,7 @@ fn answer(actor: &mut impl Actor, ask: Ask) {
         Ask::Callback(callback, reply) => reply.send(actor.callback(*callback)).is_ok(),
         Ask::Refresh(integration, reply) => reply.send(actor.refresh(integration)).is_ok(),
         Ask::Revoke(integration, reply) => reply.send(actor.revoke(integration)).is_ok(),
+        Ask::Recover(_, reply) => reply.send(Err(unknown())).is_ok(),
         Ask::Nudge(integration) | Ask::Due(integration) => {
             actor.nudge(integration);
             true

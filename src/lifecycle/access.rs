@@ -46,7 +46,7 @@ pub struct Allow {
     pub proxy: bool,
 }
 
-/// All bindings, as one snapshot.
+/// All bindings, as one snapshot, in the order of their integrations: a read looks at those of one integration alone.
 #[derive(Clone, Debug, Default)]
 pub struct Bindings(Vec<Binding>);
 
@@ -67,26 +67,16 @@ pub const NOBODY: u32 = 65_534;
 impl Bindings {
     /// Takes the bindings over.
     #[must_use]
-    pub const fn new(bindings: Vec<Binding>) -> Self {
+    pub fn new(mut bindings: Vec<Binding>) -> Self {
+        bindings.sort_by(|left, right| left.integration.cmp(&right.integration));
         Self(bindings)
     }
 
     /// What `caller` may do, one entry for each integration, by id.
     #[must_use]
     pub fn of(&self, caller: &Caller) -> Vec<Grant> {
-        let mut grants: Vec<Grant> = Vec::new();
-        for binding in self.0.iter().filter(|binding| binding.matches(caller)) {
-            match grants.iter_mut().find(|grant| grant.integration == binding.integration) {
-                Some(grant) => grant.allow = grant.allow.and(binding.allow),
-                None => grants.push(Grant {
-                    integration: binding.integration.clone(),
-                    provider: binding.provider.clone(),
-                    allow: binding.allow,
-                }),
-            }
-        }
-        grants.sort_by(|left, right| left.integration.cmp(&right.integration));
-        grants
+        let of_one = self.0.chunk_by(|left, right| left.integration == right.integration);
+        of_one.filter_map(|bindings| sum(bindings, caller)).collect()
     }
 
     /// Finds what `name` means for `caller`: an id first, then a provider's name that fits exactly one.
@@ -95,22 +85,7 @@ impl Bindings {
     /// # Errors
     /// `binding_missing`, alike for what is forbidden and what does not exist; `ambiguous_integration`.
     pub fn resolve(&self, caller: &Caller, name: &str) -> Result<Grant, Refusal> {
-        let mut found: Option<Grant> = None;
-        for binding in
-            self.0.iter().filter(|binding| binding.integration.as_str() == name && binding.matches(caller))
-        {
-            match &mut found {
-                Some(grant) => grant.allow = grant.allow.and(binding.allow),
-                None => {
-                    found = Some(Grant {
-                        integration: binding.integration.clone(),
-                        provider: binding.provider.clone(),
-                        allow: binding.allow,
-                    });
-                }
-            }
-        }
-        if let Some(grant) = found {
+        if let Some(grant) = sum(self.of_integration(name), caller) {
             return Ok(grant);
         }
         let mut by_provider = self.of(caller).into_iter().filter(|grant| grant.provider.as_str() == name);
@@ -123,6 +98,24 @@ impl Bindings {
             (None, _) => Err(binding_missing()),
         }
     }
+
+    fn of_integration(&self, name: &str) -> &[Binding] {
+        let from = self.0.partition_point(|binding| binding.integration.as_str() < name);
+        let rest = self.0.get(from..).unwrap_or_default();
+        let count = rest.partition_point(|binding| binding.integration.as_str() == name);
+        rest.get(..count).unwrap_or_default()
+    }
+}
+
+/// What the bindings of one integration allow a caller together; `None` where none of them is for it.
+fn sum(bindings: &[Binding], caller: &Caller) -> Option<Grant> {
+    let mut mine = bindings.iter().filter(|binding| binding.matches(caller));
+    let first = mine.next()?;
+    Some(Grant {
+        integration: first.integration.clone(),
+        provider: first.provider.clone(),
+        allow: mine.fold(first.allow, |allow, binding| allow.and(binding.allow)),
+    })
 }
 
 impl Binding {
@@ -221,4 +214,107 @@ fn unavailable(alive: bool, view: &View) -> Refusal {
     } else {
         Duration::from_secs(5)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Allow, Binding, Bindings, Caller, NOBODY, Standing as ReadStanding, Who, judge_read};
+    use crate::lifecycle::testing::{identity, pending_view};
+    use crate::lifecycle::{Action, Code, Status, View};
+    use crate::time::Timestamp;
+    use std::time::Duration;
+
+    const TOKEN: Allow = Allow { token: true, proxy: false };
+
+    fn binding(who: Who, name: &str, provider: &str) -> Binding {
+        let identity = identity(name);
+        Binding {
+            who,
+            integration: identity.integration,
+            provider: super::ProviderId::parse(provider).unwrap(),
+            allow: TOKEN,
+        }
+    }
+
+    fn caller(uid: u32, groups: &[u32]) -> Caller {
+        Caller { uid, groups: groups.to_vec() }
+    }
+
+    #[test]
+    fn a_caller_has_its_own_bindings_and_the_sum_of_them() {
+        let proxy = Binding { allow: Allow { token: false, proxy: true }, ..binding(Who::Gid(7), "b", "p") };
+        let bindings = Bindings::new(vec![
+            binding(Who::Uid(1), "c", "q"),
+            proxy,
+            binding(Who::Uid(1), "b", "p"),
+            binding(Who::Uid(2), "a", "p"),
+        ]);
+        let names: Vec<_> =
+            bindings.of(&caller(1, &[7])).iter().map(|grant| grant.integration.to_string()).collect();
+        assert_eq!(names, ["b", "c"]);
+        let sum = bindings.resolve(&caller(1, &[7]), "b").unwrap();
+        assert_eq!(sum.allow, Allow { token: true, proxy: true });
+        assert!(!bindings.resolve(&caller(3, &[7]), "b").unwrap().allow.token);
+        for (who, name) in
+            [(caller(2, &[]), "b"), (caller(1, &[]), "a"), (caller(1, &[]), "none"), (caller(0, &[0]), "b")]
+        {
+            assert_eq!(
+                bindings.resolve(&who, name).unwrap_err().code,
+                Code::BindingMissing,
+                "{who:?} {name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_providers_name_fits_exactly_one_and_ids_go_first() {
+        let bindings = Bindings::new(vec![
+            binding(Who::Uid(1), "one", "slack"),
+            binding(Who::Uid(1), "github", "slack"),
+            binding(Who::Uid(1), "two", "github"),
+            binding(Who::Uid(2), "three", "slack"),
+        ]);
+        let found =
+            |uid, name| bindings.resolve(&caller(uid, &[]), name).map(|grant| grant.integration.to_string());
+        assert_eq!(found(1, "github").as_deref(), Ok("github"));
+        assert_eq!(found(2, "slack").as_deref(), Ok("three"));
+        assert_eq!(found(1, "slack").unwrap_err().code, Code::AmbiguousIntegration);
+    }
+
+    #[test]
+    fn nobody_is_never_bound() {
+        let bindings =
+            Bindings::new(vec![binding(Who::Uid(NOBODY), "a", "p"), binding(Who::Gid(NOBODY), "a", "p")]);
+        assert!(bindings.resolve(&caller(NOBODY, &[NOBODY]), "a").is_err());
+    }
+
+    #[test]
+    fn a_read_answers_as_the_table_says() {
+        let at = Timestamp::from_seconds;
+        let view =
+            |status, actions: &[Action]| View { status, actions: actions.to_vec(), ..pending_view("a") };
+        let read = |lease, min_ttl, view: &View| {
+            judge_read(ReadStanding { lease, view }, Duration::from_secs(min_ttl), at(100))
+                .map_err(|refusal| (refusal.code, refusal.retry_after.is_some()))
+        };
+        let (live, endless, dead) = (Some(Some(at(110))), Some(None), Some(Some(at(100))));
+        let good = view(Status::Connected, &[Action::Refresh]);
+        assert_eq!(read(live, 10, &good), Ok(()));
+        assert_eq!(read(endless, 4_000_000_000, &good), Ok(()));
+        assert_eq!(read(live, 11, &good), Err((Code::TokenUnavailable, true)));
+        assert_eq!(read(dead, 0, &good), Err((Code::TokenUnavailable, true)));
+        let refused = view(Status::NeedsReauth, &[Action::Reconnect]);
+        assert_eq!(read(live, 0, &refused), Ok(()), "a lease is served to its end");
+        assert_eq!(read(None, 0, &refused), Err((Code::NeedsReauth, false)));
+        assert_eq!(read(live, 11, &refused), Err((Code::TokenUnavailable, true)));
+        assert_eq!(read(endless, 0, &view(Status::Revoked, &[])), Err((Code::IntegrationRevoked, false)));
+        let never = view(Status::Pending, &[Action::Connect]);
+        assert_eq!(read(None, 0, &never), Err((Code::IntegrationPending, false)));
+        assert_eq!(
+            read(None, 0, &view(Status::Pending, &[])),
+            Err((Code::TokenUnavailable, true)),
+            "the store is being read"
+        );
+        assert_eq!(read(None, 0, &view(Status::Expired, &[])), Err((Code::TokenUnavailable, true)));
+    }
 }

@@ -61,6 +61,8 @@ pub struct Returned {
     pub identity: Identity,
     /// The provider's display name.
     pub provider_name: String,
+    /// Where the record will be kept, in words.
+    pub kept_in: String,
     /// Where to go after the landing page.
     pub then: Option<String>,
     /// What to exchange.
@@ -233,6 +235,7 @@ impl Flow {
         Ok(Returned {
             identity,
             provider_name: self.invitation.provider_name,
+            kept_in: self.invitation.kept_in,
             then: self.invitation.then,
             exchange: Exchange { code, frozen: self.frozen },
         })

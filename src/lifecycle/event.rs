@@ -1,7 +1,8 @@
 //! What may happen to an integration. Events are past tense; time comes beside them, never inside.
 
-use super::{Account, Found, Op, Record, Spent};
+use super::{Account, Found, Op, Record, Sealed, Spent};
 use crate::secret::{AuthCode, Nonce, PkceVerifier};
+use std::sync::Arc;
 
 /// Something that happened to one integration.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub enum Event {
     },
     /// A person came back from the provider, and the callback was judged good.
     CodeReceived(Box<Exchange>),
+    /// A sealed answer from quarantine can be read now (`Integration::recovery`). Ignored if it was overtaken meanwhile.
+    Recovered(Arc<Sealed>),
     /// An effect ended. Ignored if `op` is stale.
     Done {
         /// The operation that the effect carried.

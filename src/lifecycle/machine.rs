@@ -190,6 +190,7 @@ impl Integration {
             Event::RotationAsked { by } => self.rotation_asked(by, now),
             Event::RevocationAsked { by: _ } => self.revoke(),
             Event::CodeReceived(exchange) => self.waiting.push_back(Arc::from(exchange)),
+            Event::Recovered(sealed) => self.recovered(sealed),
             Event::Done { op, end } => self.done(op, end, now),
         }
     }

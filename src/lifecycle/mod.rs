@@ -5,6 +5,7 @@
 
 mod access;
 mod answer;
+mod audit;
 mod callback;
 mod consent;
 mod effect;
@@ -19,6 +20,7 @@ mod outcome;
 mod policy;
 mod portrait;
 mod record;
+mod recover;
 mod refusal;
 mod restore;
 mod sealed;
@@ -42,6 +44,7 @@ pub use access::{
     judge_read,
 };
 pub use answer::{Answer, Spent, WireFault};
+pub use audit::{Actor, AuditEvent};
 pub use consent::{Bearer, Beginning, Begun, Callback, Consents, Invitation, Returned};
 pub use effect::{ConsentEnd, Effect, Effects, Entry, Lease, Op, SlotFate};
 pub use event::{
@@ -50,6 +53,7 @@ pub use event::{
 pub use identity::{Identity, IntegrationId, NotAnIdentifier, OrganizationId, ProviderId};
 pub use machine::Integration;
 pub use record::{Account, NotARecord, Record, RecordStatus};
+pub use recover::Recovery;
 pub use refusal::{Code, Refusal};
 pub use sealed::{Found, Intent, Mark, Purpose, Sealed, Standing};
 pub use state::{FlowKeys, Random, cookie_suffix};

@@ -3,8 +3,8 @@
 use super::testing::record;
 use super::world::{World, terms};
 use super::{
-    Answer, Completion, Event, Found, Intent, Loaded, Mark, Outage, Purpose, Rotation, Sealed, SlotFate,
-    StoreFault, Terms,
+    Answer, Completion, Dialect, Event, Found, Intent, Loaded, Mark, Outage, Purpose, Recovery, Rotation,
+    Sealed, SlotFate, StoreFault, Terms,
 };
 use crate::secret::{RefreshToken, SecretBytes};
 use crate::time::Timestamp;
@@ -173,4 +173,25 @@ fn after_a_crash_a_consent_that_comes_to_nothing_leaves_the_stored_grant() {
     assert!(world.served() && world.presented.is_empty());
     assert!(world.machine.view(world.now).message.contains("in doubt"));
     world.happens(Event::DeadlineReached);
+}
+
+#[test]
+fn an_unreadable_answer_is_recovered_once_its_dialect_is_known() {
+    let mut world = World::connected(Rotation::Strict);
+    let odd = r#"{"data":{"access_token":"a-odd","refresh_token":"r-odd","expires_in":3600}}"#;
+    world.now = world.machine.deadline().unwrap();
+    world.will("refresh", super::world::answer(200, odd, world.now));
+    world.deadline();
+    let kept = vec![world.sealed.clone().unwrap()];
+    assert!(matches!(world.machine.recovery(&[]), Recovery::Nothing));
+    assert!(matches!(world.machine.recovery(&kept), Recovery::Unreadable(1)));
+    let dialect = Dialect { tokens_at: Some("/data".into()), ..Dialect::default() };
+    world.machine.set_terms(Terms { dialect, ..terms(Rotation::Strict) });
+    let Recovery::Readable(sealed) = world.machine.recovery(&kept) else { panic!("not readable") };
+    world.line();
+    world.happens(Event::Recovered(sealed));
+    assert_eq!(world.line(), "seal publish store scrub release");
+    assert_eq!(world.presented, ["r3"], "the token in doubt was presented again");
+    assert_eq!(world.stored[0].refresh_token.as_ref().unwrap().expose_secret(), "r-odd");
+    assert!(matches!(world.machine.recovery(&kept), Recovery::Overtaken));
 }

@@ -1,6 +1,6 @@
 //! The portrait of an integration: its status object. Holds no secret and decides nothing.
 
-use super::life::{Kind, Life, Step};
+use super::life::{Kind, Life, Phase, Step};
 use super::machine::Integration;
 use super::{Action, Status, View};
 use crate::time::Timestamp;
@@ -14,6 +14,9 @@ impl Integration {
         let status = self.status(live.is_some());
         let (message, actions) = self.words(status);
         let revoked = matches!(self.life, Life::Revoked(_));
+        // While the mark is being moved the store has acknowledged already.
+        let waits_for_store =
+            self.unstored.as_ref().filter(|unstored| !matches!(unstored.phase, Phase::Marking(_)));
         View {
             identity: self.identity.clone(),
             connected: grant.is_some() && matches!(self.life, Life::Connected),
@@ -31,8 +34,8 @@ impl Integration {
             account: grant.map(|grant| grant.account.clone()).unwrap_or_default(),
             scopes: grant.and_then(|grant| grant.scope.as_deref()).map(split).unwrap_or_default(),
             generation: self.newest_generation(),
-            stored: grant.is_some() && self.unstored.is_none() && !revoked,
-            unstored_since: self.unstored.as_ref().map(|unstored| unstored.since),
+            stored: grant.is_some() && waits_for_store.is_none() && !revoked,
+            unstored_since: waits_for_store.map(|unstored| unstored.since),
         }
     }
 

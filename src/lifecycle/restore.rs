@@ -29,6 +29,27 @@ struct Left {
     unreadable: Vec<Arc<Sealed>>,
 }
 
+impl Left {
+    /// What one more answer adds.
+    fn and(mut self, sealed: Arc<Sealed>, outcome: Outcome) -> Self {
+        match (sealed.purpose, outcome) {
+            // Whatever was sealed before it led to it, and is over.
+            (Purpose::Refresh, Outcome::Issued(issued)) => {
+                return Self { base: Some((sealed, issued)), ..Self::default() };
+            }
+            (Purpose::Exchange, Outcome::Issued(_)) => self.consents.push_back(sealed),
+            (purpose, Outcome::Ambiguous(_)) => {
+                let presented = (purpose == Purpose::Refresh).then(|| presentation_of(&sealed));
+                self.doubt = presented.or(self.doubt);
+                self.unreadable.extend(is_worth_keeping(&sealed).then_some(sealed));
+            }
+            // Nothing was issued: the provider will say no again if it must.
+            (_, Outcome::InvalidGrant | Outcome::ClientRejected(_) | Outcome::Refused { .. }) => {}
+        }
+        self
+    }
+}
+
 impl Integration {
     pub(super) fn restore(&mut self, found: Found, now: Timestamp) {
         self.mark = found.mark;
@@ -41,47 +62,33 @@ impl Integration {
                 self.life = Life::Revoked(Ending::over());
                 self.unverified = left.consents;
             }
-            Standing::NeedsReauth | Standing::Normal => {
-                if left.base.is_none() && left.consents.is_empty() {
-                    return self.load(left.doubt, refused);
-                }
-                self.note("resumed", "sealed_answer");
-                self.unread = true;
-                self.doubted = left.doubt;
-                self.unverified = left.consents;
-                match left.base {
-                    Some((sealed, issued)) => {
-                        self.life = if refused { Life::NeedsReauth } else { Life::Connected };
-                        self.refreshed(sealed, *issued, true, now);
-                    }
-                    // The life before the consent is read from the store if the consent comes to nothing.
-                    None => self.life = Life::Unconnected(None),
-                }
+            Standing::NeedsReauth | Standing::Normal if left.base.is_none() && left.consents.is_empty() => {
+                self.load(left.doubt, refused);
             }
+            Standing::NeedsReauth | Standing::Normal => self.resume(left, refused, now),
         }
+    }
+
+    /// A sealed answer is enough to go on without the store.
+    fn resume(&mut self, left: Left, refused: bool, now: Timestamp) {
+        self.note("resumed", "sealed_answer");
+        self.unread = true;
+        self.doubted = left.doubt;
+        self.unverified = left.consents;
+        let Some((sealed, issued)) = left.base else {
+            // The life before the consent is read from the store if the consent comes to nothing.
+            self.life = Life::Unconnected(None);
+            return;
+        };
+        self.life = if refused { Life::NeedsReauth } else { Life::Connected };
+        self.refreshed(sealed, *issued, true, now);
     }
 
     fn left(&self, found: Found) -> Left {
         let mut left = Left::default();
         for sealed in found.answers {
             let outcome = classify(&sealed.answer, &self.terms.dialect);
-            match (sealed.purpose, outcome) {
-                // Whatever was sealed before it led to it, and is over.
-                (Purpose::Refresh, Outcome::Issued(issued)) => {
-                    left = Left { base: Some((sealed, issued)), ..Left::default() };
-                }
-                (Purpose::Exchange, Outcome::Issued(_)) => left.consents.push_back(sealed),
-                (purpose, Outcome::Ambiguous(_)) => {
-                    if purpose == Purpose::Refresh {
-                        left.doubt = Some(presentation_of(&sealed));
-                    }
-                    if is_worth_keeping(&sealed) {
-                        left.unreadable.push(sealed);
-                    }
-                }
-                // Nothing was issued: the provider will say no again if it must.
-                (_, Outcome::InvalidGrant | Outcome::ClientRejected(_) | Outcome::Refused { .. }) => {}
-            }
+            left = left.and(sealed, outcome);
         }
         let presented = found.intent.filter(|intent| intent.purpose == Purpose::Refresh);
         left.doubt = presented.or(left.doubt);

@@ -31,7 +31,7 @@ use walk::Stage;
 /// # Errors
 /// 1 for the first step that fails; 69 where the machine has no loopback or no room.
 pub(super) async fn demo(args: DemoArgs) -> Result<(), End> {
-    telemetry::begin("warn").map_err(|error| End::usage(error.to_string()))?;
+    telemetry::begin("error").map_err(|error| End::usage(error.to_string()))?;
     let home = home().map_err(|error| kernel("make a folder for the demo", &error))?;
     let stop = CancellationToken::new();
     let standin = StandIn::start(stop.clone()).await.map_err(|error| kernel("listen on loopback", &error))?;
@@ -58,8 +58,9 @@ pub(super) async fn demo(args: DemoArgs) -> Result<(), End> {
         over.cancel();
         end
     };
-    let (end, ()) = tokio::join!(show, daemon.run(over.cancelled()));
+    let (end, ran) = tokio::join!(show, daemon.run(over.cancelled()));
     stop.cancel();
+    ran.map_err(|broken| End::bug(broken.to_string()))?;
     end
 }
 

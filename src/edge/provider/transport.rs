@@ -141,7 +141,7 @@ fn may_go_to(uri: &http::Uri) -> bool {
     scheme && address.is_none_or(is_allowed)
 }
 
-/// Refuses what never is a provider: link-local and metadata addresses, multicast, "this host" (`facts/threats`: SSRF).
+/// Refuses what never is a provider: link-local and metadata addresses, multicast, "this host": a name that leads there is somebody else's.
 fn is_allowed(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {

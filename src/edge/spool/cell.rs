@@ -7,6 +7,10 @@ use crate::seal::{Purpose, SALT, open, seal};
 use crate::secret::{SealKey, SecretBytes};
 use aws_lc_rs::rand;
 use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 /// What is to be sealed.
 pub(super) enum Body<'a> {
@@ -86,4 +90,38 @@ pub(super) fn read(key: &SealKey, bytes: &[u8]) -> Option<Cell> {
     Some(Cell { identity, sequence: label.sequence, content })
 }
 
+/// Whether a key is the one that a spool was sealed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyCheck {
+    Same,
+    Another,
+    /// The spool says nothing about its key.
+    Unknown,
+}
+
+/// Compares a key with the note of the one that sealed the spool, so that a torn cell is not taken for a wrong key.
+pub(super) fn check(directory: &Path, key: &SealKey) -> KeyCheck {
+    match std::fs::read(directory.join(NOTE)) {
+        Ok(note) if open(key, Purpose::Spool, NOTE_CONTEXT, &note).is_some() => KeyCheck::Same,
+        // A note that was torn when it was written is shorter than any seal.
+        Ok(note) if note.len() > SALT => KeyCheck::Another,
+        Ok(_) | Err(_) => KeyCheck::Unknown,
+    }
+}
+
+/// Notes which key seals the spool: something sealed with it.
+pub(super) fn note_key(directory: &Path, key: &SealKey) -> io::Result<()> {
+    let mut salt = [0; SALT];
+    rand::fill(&mut salt).map_err(|_unspecified| io::ErrorKind::Other)?;
+    let note = seal(key, Purpose::Spool, NOTE_CONTEXT, salt, &SecretBytes::new(Vec::new()))
+        .ok_or(io::ErrorKind::Other)?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(directory.join(NOTE))?;
+    file.write_all(&note)?;
+    file.sync_all()?;
+    File::open(directory)?.sync_all()
+}
+
+const NOTE: &str = "key.check";
+const NOTE_CONTEXT: &[u8] = b"grantd seal key";
 const CONTEXT: &[u8] = b"grantd spool cell";

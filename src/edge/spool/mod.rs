@@ -9,6 +9,9 @@ mod journal;
 mod key;
 mod pool;
 
+#[cfg(test)]
+mod journal_tests;
+
 pub use host::Elsewhere;
 pub use journal::{Leftover, Spool, SpoolError};
 pub use key::{KeyError, make_key_file};

@@ -1,0 +1,28 @@
+//! The local sockets: apps read tokens on one, operators steer on the other. Both speak HTTP/1.1.
+//!
+//! Who a caller is, the kernel says; what a caller may, is judged anew for each request. The app socket reads the board and
+//! nothing else: nothing that is asked there can begin a flow, refresh out of turn, revoke or reload.
+
+mod accept;
+mod answers;
+mod app;
+mod bind;
+mod control;
+mod desk;
+mod events;
+mod orders;
+mod peer;
+mod seats;
+mod wish;
+
+#[cfg(test)]
+mod app_tests;
+#[cfg(test)]
+mod control_tests;
+#[cfg(test)]
+mod testing;
+
+pub use app::serve_app;
+pub use bind::{BindError, bind};
+pub use control::{ControlDesk, Operators, serve_control};
+pub use peer::Peer;

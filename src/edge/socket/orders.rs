@@ -1,0 +1,282 @@
+//! What operators order on the control socket, one function for each: from JSON to the engine and back.
+//!
+//! Tickets, states and provider URLs leave here in answers and nowhere else.
+
+use super::answers::{answer, bytes_of, json, json_of, misfit, nowhere, refused};
+use super::control::ControlDesk;
+use super::peer::Peer;
+use crate::engine::{Going, Landed, Landing, Recovered, Start, Started};
+use crate::lifecycle::{Account, Bearer, Callback, Code, IntegrationId, ProviderId, Refusal, View};
+use crate::secret::Ticket;
+use crate::time::Timestamp;
+use axum::body::Body;
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{Extension, Path, State};
+use axum::response::IntoResponse;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::{HeaderMap, Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use url::Url;
+
+/// Why an order was not carried out.
+pub(super) enum Denial {
+    Refusal(Refusal),
+    Misfit(StatusCode, String),
+    Nowhere,
+}
+
+type Outcome = Result<Response<Body>, Denial>;
+
+pub(super) async fn start(
+    State(desk): State<ControlDesk>,
+    Extension(peer): Extension<Arc<Peer>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Outcome {
+    let wanted: StartBody = serde_json::from_slice(&body?).map_err(|_shape| not_a_start())?;
+    note(&peer, "start", None);
+    let Started { ticket, state, expires_at } = desk.handle.start(wanted.into()).await?;
+    let auth_url = link(&desk.public_url.load(), &ticket);
+    Ok(json_of(&Begun { success: true, auth_url: &auth_url, state: state.expose_secret(), expires_at }))
+}
+
+pub(super) async fn confirm(
+    State(desk): State<ControlDesk>,
+    Extension(peer): Extension<Arc<Peer>>,
+    ticket: Result<Path<String>, PathRejection>,
+) -> Outcome {
+    let Path(ticket) = ticket?;
+    note(&peer, "confirm", None);
+    let Going { url, state, expires_at, .. } = desk.handle.confirm(Ticket::new(ticket)).await?;
+    Ok(json_of(&Begun { success: true, auth_url: &url, state: state.expose_secret(), expires_at }))
+}
+
+pub(super) async fn callback(
+    State(desk): State<ControlDesk>,
+    Extension(peer): Extension<Arc<Peer>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Outcome {
+    let callback = Callback::from_json(&body?, Bearer::Operator)?;
+    note(&peer, "callback", None);
+    let landing = desk.handle.callback(callback).await?;
+    let Landing { identity, provider_name, .. } = &landing;
+    Ok(json_of(&Ended {
+        success: true,
+        message: message(&landing.landed),
+        integration: Named { id: &identity.integration, name: provider_name, provider: &identity.provider },
+    }))
+}
+
+pub(super) async fn list(State(desk): State<ControlDesk>) -> Outcome {
+    let mut body = BytesMut::from(&br#"{"integrations":["#[..]);
+    for (index, posting) in desk.handle.board().postings().iter().enumerate() {
+        if index > 0 {
+            body.put_u8(b',');
+        }
+        body.put_slice(&posting.status);
+    }
+    body.put_slice(b"]}");
+    Ok(json(HeaderMap::new(), body.freeze()))
+}
+
+pub(super) async fn status(
+    State(desk): State<ControlDesk>,
+    name: Result<Path<String>, PathRejection>,
+) -> Outcome {
+    let Path(name) = name?;
+    let cell = desk.handle.board().cell(&name).ok_or_else(not_found)?;
+    Ok(json(HeaderMap::new(), cell.posting().status.clone()))
+}
+
+pub(super) async fn refresh(
+    State(desk): State<ControlDesk>,
+    Extension(peer): Extension<Arc<Peer>>,
+    name: Result<Path<String>, PathRejection>,
+) -> Outcome {
+    let integration = named(name)?;
+    note(&peer, "refresh", Some(&integration));
+    Ok(json_of(&desk.handle.refresh(&integration).await?))
+}
+
+pub(super) async fn revoke(
+    State(desk): State<ControlDesk>,
+    Extension(peer): Extension<Arc<Peer>>,
+    name: Result<Path<String>, PathRejection>,
+) -> Outcome {
+    let integration = named(name)?;
+    note(&peer, "revoke", Some(&integration));
+    let ended = desk.handle.revoke(&integration).await?;
+    Ok(json_of(&Revoked { view: &ended.view, upstream: ended.upstream.word() }))
+}
+
+pub(super) async fn recover(
+    State(desk): State<ControlDesk>,
+    Extension(peer): Extension<Arc<Peer>>,
+    name: Result<Path<String>, PathRejection>,
+) -> Outcome {
+    let integration = named(name)?;
+    note(&peer, "recover", Some(&integration));
+    let Recovered { word, message, view } = desk.handle.recover(&integration).await?;
+    Ok(json_of(&Found { found: word, message, status: &view }))
+}
+
+pub(super) async fn reload(
+    State(desk): State<ControlDesk>,
+    Extension(peer): Extension<Arc<Peer>>,
+) -> Outcome {
+    note(&peer, "reload", None);
+    match desk.handle.reload().await {
+        Ok(message) => Ok(json_of(&Reloaded { success: true, message })),
+        Err(problems) => Err(Denial::Misfit(StatusCode::UNPROCESSABLE_ENTITY, problems)),
+    }
+}
+
+pub(super) async fn health(State(desk): State<ControlDesk>) -> Response<Body> {
+    let ready = desk.handle.turns().await;
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    answer(HeaderMap::new(), status, "application/json", bytes_of(&Health { ready }).into())
+}
+
+impl IntoResponse for Denial {
+    fn into_response(self) -> Response<Body> {
+        match self {
+            Self::Refusal(refusal) => refused(HeaderMap::new(), &refusal),
+            Self::Misfit(status, detail) => misfit(HeaderMap::new(), status, &detail),
+            Self::Nowhere => nowhere(HeaderMap::new()),
+        }
+    }
+}
+
+impl From<Refusal> for Denial {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refusal(refusal)
+    }
+}
+
+impl From<BytesRejection> for Denial {
+    fn from(rejection: BytesRejection) -> Self {
+        Self::Misfit(rejection.status(), "the body is larger than 64 KiB, or did not arrive whole".into())
+    }
+}
+
+/// A segment that is no text names nothing.
+impl From<PathRejection> for Denial {
+    fn from(_undecodable: PathRejection) -> Self {
+        Self::Nowhere
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct StartBody {
+    integration: Option<String>,
+    provider: Option<String>,
+    organization: Option<String>,
+    #[serde(default)]
+    scopes: Vec<String>,
+    redirect_uri: Option<String>,
+}
+
+impl From<StartBody> for Start {
+    fn from(body: StartBody) -> Self {
+        let StartBody { integration, provider, organization, scopes, redirect_uri } = body;
+        Self { integration, provider, organization, scopes, then: redirect_uri }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Begun<'a> {
+    success: bool,
+    auth_url: &'a str,
+    state: &'a str,
+    expires_at: Timestamp,
+}
+
+#[derive(Serialize)]
+struct Ended<'a> {
+    success: bool,
+    message: String,
+    integration: Named<'a>,
+}
+
+#[derive(Serialize)]
+struct Named<'a> {
+    id: &'a IntegrationId,
+    name: &'a str,
+    provider: &'a ProviderId,
+}
+
+#[derive(Serialize)]
+struct Revoked<'a> {
+    #[serde(flatten)]
+    view: &'a View,
+    upstream: &'static str,
+}
+
+#[derive(Serialize)]
+struct Found<'a> {
+    found: &'static str,
+    message: String,
+    status: &'a View,
+}
+
+#[derive(Serialize)]
+struct Reloaded {
+    success: bool,
+    message: String,
+}
+
+#[derive(Serialize)]
+struct Health {
+    ready: bool,
+}
+
+/// The truth about how far a consent got.
+fn message(landed: &Landed) -> String {
+    match landed {
+        Landed::Stored { account } => format!("connected{}; the record is in the store", by(account)),
+        Landed::Sealed { account, why } => format!(
+            "connected{}; the record is sealed on this host and not stored yet ({why}), which is being retried",
+            by(account)
+        ),
+        Landed::Unverified => {
+            "authorized and sealed on this host; nothing is served before the provider says whose it is"
+                .into()
+        }
+    }
+}
+
+fn by(account: &Account) -> String {
+    let names = [&account.username, &account.email, &account.name, &account.id];
+    names.into_iter().flatten().next().map_or_else(String::new, |name| format!(" as {name}"))
+}
+
+fn link(public_url: &Url, ticket: &Ticket) -> String {
+    format!("{}/connect/{}", public_url.as_str().trim_end_matches('/'), ticket.expose_secret())
+}
+
+fn named(name: Result<Path<String>, PathRejection>) -> Result<IntegrationId, Denial> {
+    let Path(name) = name?;
+    IntegrationId::parse(&name).map_err(|_no_identifier| not_found())
+}
+
+fn not_found() -> Denial {
+    Denial::Refusal(Refusal::new(
+        Code::IntegrationNotFound,
+        "there is no integration of that name: `grantd list` shows all",
+    ))
+}
+
+fn not_a_start() -> Refusal {
+    Refusal::new(
+        Code::InvalidRequest,
+        "the body is not an object of integration or provider, organization, scopes and redirectUri, each at most once",
+    )
+}
+
+/// Who ordered what. The audit trail holds what came of it.
+fn note(peer: &Peer, op: &'static str, integration: Option<&IntegrationId>) {
+    let integration = integration.map(tracing::field::display);
+    tracing::info!(peer_uid = peer.caller().uid, op, integration, "an operator asks");
+}
