@@ -60,7 +60,7 @@ impl AuditEvent {
 
     /// Something that was asked by `actor` and refused.
     #[must_use]
-    pub const fn refused(what: &'static str, actor: Actor, code: Code) -> Self {
+    pub fn refused(what: &'static str, actor: Actor, code: Code) -> Self {
         Self { outcome: code.word(), ..Self::done(what, actor) }
     }
 
