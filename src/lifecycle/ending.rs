@@ -34,7 +34,7 @@ impl Integration {
         while self.waiting.pop_front().is_some() {
             self.tell_refused(Code::IntegrationRevoked, "the integration was revoked meanwhile");
         }
-        self.out.push(Effect::Mark { op, mark: self.mark, slot: SlotFate::Kept });
+        self.out.push(Effect::Mark { op, mark: self.marked(), slot: SlotFate::Kept });
     }
 
     /// The next step, once nothing is in flight.
@@ -162,7 +162,7 @@ impl Integration {
         self.mark = Mark { generation, standing: Standing::Revoked, ..self.mark };
         let op = self.op();
         self.set_stage(Stage::Finishing(op));
-        self.out.push(Effect::Mark { op, mark: self.mark, slot: SlotFate::Scrubbed });
+        self.out.push(Effect::Mark { op, mark: self.marked(), slot: SlotFate::Scrubbed });
     }
 
     const fn set_upstream(&mut self, said: Revocation) {

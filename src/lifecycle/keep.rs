@@ -81,7 +81,7 @@ impl Integration {
         self.wrote(now);
         let (op, slot) = (self.op(), self.scrubbed_but(None));
         self.set_phase(Phase::Marking(op));
-        self.out.push(Effect::Mark { op, mark: self.mark, slot });
+        self.out.push(Effect::Mark { op, mark: self.marked(), slot });
     }
 
     /// Counts a write, and says when the secret takes few more today.

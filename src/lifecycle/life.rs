@@ -3,7 +3,7 @@
 //! Plain data. Which of it leads where is in `machine.rs` and its neighbours.
 
 use super::outcome::Issued;
-use super::{Exchange, Intent, Op, Record, Revocation, Sealed};
+use super::{Doubted, Exchange, Op, Record, Revocation, Sealed};
 use crate::secret::RefreshToken;
 use crate::time::Timestamp;
 use std::sync::Arc;
@@ -39,8 +39,6 @@ pub(super) struct Restoring {
     pub(super) step: Option<Step>,
     /// Failed reads so far.
     pub(super) attempts: u32,
-    /// A spend that a crash left in doubt.
-    pub(super) intent: Option<Intent>,
     /// Whether the refresh token of the marked generation was refused already.
     pub(super) refused: bool,
 }
@@ -48,8 +46,8 @@ pub(super) struct Restoring {
 /// What is being spent.
 #[derive(Clone, Debug)]
 pub(super) enum Spend {
-    /// The newest refresh token, for the n-th time.
-    Refresh(u32),
+    /// The newest refresh token: what is in doubt if the answer is lost.
+    Refresh(Doubted),
     /// An authorization code.
     Exchange(Arc<Exchange>),
 }
@@ -63,8 +61,8 @@ pub(super) enum Flight {
     Intending(Op, Spend),
     /// At the provider.
     Spending(Op, Spend),
-    /// Making the answer durable.
-    Sealing(Op, Arc<Sealed>),
+    /// Making the answer durable. If it answers a refresh token: what is in doubt if it cannot be read.
+    Sealing(Op, Arc<Sealed>, Option<Doubted>),
     /// The provider says "invalid grant": reading the store for a newer generation.
     Rereading(Step, u32),
     /// Trying a fresh token of a consent.
@@ -127,9 +125,9 @@ pub(super) enum Phase {
 /// A spend in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Doubt {
-    pub(super) since: Timestamp,
-    pub(super) attempts: u32,
-    pub(super) at: Timestamp,
+    pub(super) facts: Doubted,
+    /// When it is presented again; `None`: not while the lease lives, which has no end.
+    pub(super) at: Option<Timestamp>,
 }
 
 /// A failed try and the time of the next.

@@ -7,7 +7,7 @@
 use super::life::{Doubt, Retry};
 use super::life::{Flight, Kind, Life, Phase, Restoring, Served, Stage, Step, Trouble, Unstored};
 use super::{
-    Asker, Code, Completion, Effect, Effects, Entry, Event, Exchange, Identity, Intent, Lease, Mark, Op,
+    Asker, Code, Completion, Doubted, Effect, Effects, Entry, Event, Exchange, Identity, Lease, Mark, Op,
     Outage, Record, Revocation, Rotation, Sealed, Terms, policy,
 };
 use crate::time::Timestamp;
@@ -29,8 +29,10 @@ pub struct Integration {
     pub(super) waiting: VecDeque<Arc<Exchange>>,
     /// Consents that a crash left sealed and undecided.
     pub(super) unverified: VecDeque<Arc<Sealed>>,
-    /// A presentation that a crash left in doubt.
-    pub(super) doubted: Option<Intent>,
+    /// A presentation that a crash left in doubt, until the generation that was presented is known to be the newest.
+    pub(super) doubted: Option<Doubted>,
+    /// The generation of a sealed answer that cannot be read: it stays in its slot until the next answer.
+    pub(super) unreadable: Option<u64>,
     pub(super) unstored: Option<Unstored>,
     pub(super) doubt: Option<Doubt>,
     pub(super) retry: Option<Retry>,
@@ -42,7 +44,7 @@ pub struct Integration {
     /// Whether the store was never read, because a sealed answer came first.
     pub(super) unread: bool,
     /// When the last event came.
-    clock: Timestamp,
+    pub(super) clock: Timestamp,
     /// Whether the daemon is stopping: what is in flight goes on, nothing is begun.
     draining: bool,
     pub(super) out: Effects,
@@ -59,13 +61,14 @@ impl Integration {
             identity,
             terms,
             mark: Mark::default(),
-            life: Life::Restoring(Restoring { step: None, attempts: 0, intent: None, refused: false }),
+            life: Life::Restoring(Restoring { step: None, attempts: 0, refused: false }),
             grant: None,
             served: None,
             flight: None,
             waiting: VecDeque::new(),
             unverified: VecDeque::new(),
             doubted: None,
+            unreadable: None,
             unstored: None,
             doubt: None,
             retry: None,
@@ -222,7 +225,7 @@ impl Integration {
         if resting && let Some(exchange) = self.waiting.pop_front() {
             self.begin_exchange(exchange);
         } else if self.refresh_due(now).is_some_and(|due| due <= now) {
-            self.begin_refresh();
+            self.begin_refresh(now);
         }
     }
 
@@ -303,14 +306,14 @@ impl Integration {
         }
         let grant = self.grant.as_ref().filter(|grant| grant.refresh_token.is_some())?;
         if let Some(doubt) = self.doubt {
-            return Some(doubt.at);
+            return doubt.at;
         }
         let planned = grant.expires_at.map(|until| {
             policy::refresh_at(grant.written_at, until, self.terms.refresh_at_permille, self.seed)
         });
         let next = self.retry.map(|retry| retry.at).or(planned);
         let due = [next, self.nudged].into_iter().flatten().min()?;
-        Some(if self.is_held(now) { due.max(self.last_chance()) } else { due })
+        if self.is_held(now) { Some(due.max(self.last_chance()?)) } else { Some(due) }
     }
 
     /// Whether a refresh waits until the lease is about to end, because its rotated token could not be stored (design §3, step 4).
@@ -327,9 +330,20 @@ impl Integration {
         self.terms.write_budget.is_some_and(|budget| self.mark.writes.of_the_day(now) >= budget)
     }
 
-    fn last_chance(&self) -> Timestamp {
-        let lease = self.served.and_then(|served| served.until.map(|until| (served.from, until)));
-        lease.map_or(Timestamp::EPOCH, |(from, until)| policy::last_chance(from, until))
+    /// When the lease is about to end; long ago if there is none, never if it has no end.
+    fn last_chance(&self) -> Option<Timestamp> {
+        let Some(Served { from, until }) = self.served else { return Some(Timestamp::EPOCH) };
+        until.map(|until| policy::last_chance(from, until))
+    }
+
+    /// What is in doubt, whether or not the store has been read.
+    pub(super) fn in_doubt(&self) -> Option<Doubted> {
+        self.doubt.map(|doubt| doubt.facts).or(self.doubted)
+    }
+
+    /// The mark as it must stand on disk now.
+    pub(super) fn marked(&self) -> Mark {
+        Mark { doubt: self.in_doubt(), ..self.mark }
     }
 
     /// Serves the grant's access token, if it still lives (invariant 5).
@@ -437,7 +451,7 @@ impl Flight {
             Self::Claiming(op, _)
             | Self::Intending(op, _)
             | Self::Spending(op, _)
-            | Self::Sealing(op, _)
+            | Self::Sealing(op, ..)
             | Self::Reviving(op, _)
             | Self::Rejecting(op)
             | Self::Tidying(op) => Some(*op),

@@ -55,7 +55,7 @@ pub use machine::Integration;
 pub use record::{Account, NotARecord, Record, RecordStatus};
 pub use recover::Recovery;
 pub use refusal::{Code, Refusal};
-pub use sealed::{Found, Intent, Mark, Purpose, Sealed, Standing};
+pub use sealed::{Doubted, Found, Intent, Mark, Purpose, Sealed, Standing};
 pub use state::{FlowKeys, Random, cookie_suffix};
 pub use terms::{Dialect, ExpectedAccount, IdTokenRules, Outage, Rotation, Terms};
 pub use view::{Action, Status, View};

@@ -7,7 +7,7 @@ use super::life::{Ending, Flight, Fresh, Kind, Life, Restoring, Retry, Stage, St
 use super::machine::Integration;
 use super::outcome::{Issued, Outcome, classify};
 use super::{
-    Completion, Dialect, Effect, Found, Intent, Loaded, Mark, Purpose, Record, RecordStatus, Sealed,
+    Completion, Dialect, Doubted, Effect, Found, Loaded, Mark, Purpose, Record, RecordStatus, Sealed,
     SlotFate, Standing, policy,
 };
 use crate::secret::RefreshToken;
@@ -24,7 +24,7 @@ struct Left {
     /// Consents that nobody knows to be accepted or refused.
     consents: VecDeque<Arc<Sealed>>,
     /// A presentation of the newest refresh token that is in doubt.
-    doubt: Option<Intent>,
+    doubt: Option<Doubted>,
     /// Answers that hold tokens perhaps, and cannot be read.
     unreadable: Vec<Arc<Sealed>>,
 }
@@ -48,6 +48,13 @@ impl Left {
         }
         self
     }
+
+    /// Whether an answer that was sealed later settled a doubt.
+    fn is_over(&self, doubt: &Doubted) -> bool {
+        self.base.as_ref().is_some_and(|(sealed, _)| {
+            doubt.generation < sealed.generation && doubt.since < sealed.answer.received_at
+        })
+    }
 }
 
 impl Integration {
@@ -55,6 +62,8 @@ impl Integration {
         self.mark = found.mark;
         let refused = found.mark.standing == Standing::NeedsReauth;
         let mut left = self.left(found);
+        self.doubted = left.doubt;
+        self.unreadable = left.unreadable.last().map(|sealed| sealed.generation);
         self.out.extend(left.unreadable.drain(..).map(Effect::Quarantine));
         match self.mark.standing {
             Standing::Revoking => self.restore_ending(left),
@@ -63,7 +72,7 @@ impl Integration {
                 self.unverified = left.consents;
             }
             Standing::NeedsReauth | Standing::Normal if left.base.is_none() && left.consents.is_empty() => {
-                self.load(left.doubt, refused);
+                self.load(refused);
             }
             Standing::NeedsReauth | Standing::Normal => self.resume(left, refused, now),
         }
@@ -73,7 +82,6 @@ impl Integration {
     fn resume(&mut self, left: Left, refused: bool, now: Timestamp) {
         self.note("resumed", "sealed_answer");
         self.unread = true;
-        self.doubted = left.doubt;
         self.unverified = left.consents;
         let Some((sealed, issued)) = left.base else {
             // The life before the consent is read from the store if the consent comes to nothing.
@@ -90,8 +98,14 @@ impl Integration {
             let outcome = classify(&sealed.answer, &self.terms.dialect);
             left = left.and(sealed, outcome);
         }
-        let presented = found.intent.filter(|intent| intent.purpose == Purpose::Refresh);
-        left.doubt = presented.or(left.doubt);
+        let marked = found.mark.doubt.filter(|doubt| !left.is_over(doubt));
+        let intended = found.intent.and_then(|intent| match intent.purpose {
+            Purpose::Refresh => {
+                Some(Doubted { generation: intent.generation, since: intent.at, attempts: intent.attempt })
+            }
+            Purpose::Exchange => intent.doubt,
+        });
+        left.doubt = intended.or(marked).or(left.doubt);
         left
     }
 
@@ -114,9 +128,9 @@ impl Integration {
         self.note("resumed", "revocation");
     }
 
-    pub(super) fn load(&mut self, intent: Option<Intent>, refused: bool) {
+    pub(super) fn load(&mut self, refused: bool) {
         let op = self.op();
-        self.life = Life::Restoring(Restoring { step: Some(Step::Busy(op)), attempts: 0, intent, refused });
+        self.life = Life::Restoring(Restoring { step: Some(Step::Busy(op)), attempts: 0, refused });
         self.out.push(Effect::Load { op });
     }
 
@@ -168,7 +182,7 @@ impl Integration {
 
     fn found_record(&mut self, record: Arc<Record>, now: Timestamp) {
         let Life::Restoring(restoring) = &self.life else { return };
-        let (intent, refused) = (restoring.intent.clone(), restoring.refused);
+        let refused = restoring.refused;
         if record.status == RecordStatus::Revoked {
             return self.found_revoked(&record);
         }
@@ -190,7 +204,6 @@ impl Integration {
             self.mark =
                 Mark { generation: self.newest_generation(), standing: Standing::Normal, ..self.mark };
         }
-        self.doubted = intent;
         if !self.take_up_doubt(now) && newer {
             self.tidy();
         }
@@ -208,10 +221,10 @@ impl Integration {
     /// A presentation that a crash left in doubt, once the generation that was presented is the newest again.
     pub(super) fn take_up_doubt(&mut self, now: Timestamp) -> bool {
         let newest = self.newest_generation();
-        let Some(intent) = self.doubted.take().filter(|intent| intent.generation == newest) else {
+        let Some(facts) = self.doubted.take().filter(|doubted| doubted.generation == newest) else {
             return false;
         };
-        self.doubtful(intent.at, intent.attempt, now);
+        self.doubtful(facts, now);
         true
     }
 
@@ -233,24 +246,23 @@ impl Integration {
         self.flight = Some(Flight::Tidying(op));
         let unstored = self.unstored.as_ref().filter(|unstored| unstored.durable);
         let slot = self.scrubbed_but(unstored.map(|unstored| unstored.record.generation));
-        self.out.push(Effect::Mark { op, mark: self.mark, slot });
+        self.out.push(Effect::Mark { op, mark: self.marked(), slot });
     }
 
     /// All of the slot goes, but for what is spared and for the consents that nobody has decided on yet.
     pub(super) fn scrubbed_but(&self, spared: Option<u64>) -> SlotFate {
         let undecided = self.unverified.iter().map(|sealed| sealed.generation);
-        let spared: Vec<u64> = spared.into_iter().chain(undecided).collect();
+        let spared: Vec<u64> = spared.into_iter().chain(undecided).chain(self.unreadable).collect();
         if spared.is_empty() { SlotFate::Scrubbed } else { SlotFate::Spared(spared) }
     }
 }
 
-/// The presentation that an answer answers.
-fn presentation_of(sealed: &Sealed) -> Intent {
-    Intent {
-        purpose: Purpose::Refresh,
+/// The presentation that an answer answers: it was begun one deadline before at the earliest.
+pub(super) fn presentation_of(sealed: &Sealed) -> Doubted {
+    Doubted {
         generation: sealed.generation.saturating_sub(1),
-        attempt: 1,
-        at: sealed.answer.received_at,
+        since: sealed.answer.received_at.minus(REQUEST_DEADLINE),
+        attempts: 1,
     }
 }
 
@@ -275,5 +287,7 @@ impl Ending {
     }
 }
 
+/// The deadline of one request to a provider (design §3, step 8).
+const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest between two reads of a store that does not answer.
 const LOAD_AT_LEAST: Duration = Duration::from_secs(60);

@@ -201,7 +201,10 @@ fn a_lost_answer_of_a_strict_provider_is_held_until_the_lease_is_about_to_end() 
     let end = world.now.plus(Duration::from_secs(3600));
     world.will("refresh", lost());
     world.deadline();
-    assert_eq!((world.line().as_str(), world.status()), ("claim intend refresh release", Status::Warning));
+    assert_eq!(
+        (world.line().as_str(), world.status()),
+        ("claim intend refresh scrub release", Status::Warning)
+    );
     world.happens(Event::RotationAsked { by: Asker::Operator });
     world.happens(Event::RotationAsked { by: Asker::App });
     assert_eq!(world.presented.len(), 1, "held");
@@ -231,7 +234,7 @@ fn an_unreadable_answer_is_in_doubt() {
     let unreadable = answer(200, "<html>", world.now);
     world.will("refresh", unreadable);
     world.deadline();
-    assert_eq!(world.line(), "claim intend refresh seal quarantine release");
+    assert_eq!(world.line(), "claim intend refresh seal quarantine scrub release");
     assert!(world.machine.view(world.now).message.contains("in doubt"));
 }
 
@@ -362,7 +365,7 @@ fn a_sealed_answer_is_resumed_without_the_store() {
 #[test]
 fn an_intent_without_an_outcome_is_in_doubt_after_a_restart() {
     let mut world = World::new(Rotation::Strict);
-    let intent = Intent { purpose: Purpose::Refresh, generation: 3, attempt: 1, at: world.now };
+    let intent = Intent { purpose: Purpose::Refresh, generation: 3, attempt: 1, at: world.now, doubt: None };
     let found = Record {
         written_at: world.now,
         expires_at: Some(world.now.plus(Duration::from_secs(3600))),

@@ -30,8 +30,22 @@ pub struct Intent {
     pub generation: u64,
     /// Counts the presentations of the same refresh token, from 1.
     pub attempt: u32,
-    /// When the intent was made.
+    /// When the first of these presentations was begun.
     pub at: Timestamp,
+    /// A presentation in doubt that an intent to exchange a code must not make forgotten: it takes the cell of the intent before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Doubted>,
+}
+
+/// A refresh token that was presented, and nobody knows whether it was consumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubted {
+    /// The generation that was presented.
+    pub generation: u64,
+    /// When it was first presented, as far as it may have been consumed by it.
+    pub since: Timestamp,
+    /// How often it was presented.
+    pub attempts: u32,
 }
 
 /// A token endpoint's raw answer, with what is needed to make a record of it.
@@ -55,14 +69,17 @@ pub struct Sealed {
     pub answer: Arc<Answer>,
 }
 
-/// The small durable note beside the slots: the newest generation ever seen, how the grant stands, and how often its secret was
-/// written of late.
+/// The small durable note beside the slots: the newest generation ever seen, how the grant stands, what is in doubt, and how
+/// often its secret was written of late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Mark {
     /// The high-water mark: no lower generation is ever spent.
     pub generation: u64,
     /// How the grant stands.
     pub standing: Standing,
+    /// The presentation that is in doubt: it outlives its intent, whose cell others need.
+    #[serde(default)]
+    pub doubt: Option<Doubted>,
     /// The writes of the last day.
     #[serde(default)]
     pub writes: Writes,

@@ -6,10 +6,10 @@
 use super::life::{Accepted, Doubt, Flight, Fresh, Kind, Life, Phase, Retry, Spend, Step, Unstored};
 use super::machine::Integration;
 use super::outcome::{Issued, Outcome, classify};
-use super::restore::is_worth_keeping;
+use super::restore::{is_worth_keeping, presentation_of};
 use super::{
-    Account, Answer, Code, Completion, ConsentEnd, Effect, Exchange, Intent, Loaded, Purpose, Record,
-    RecordStatus, Sealed, SlotFate, Spent, Standing, Trial, id_token, policy,
+    Account, Answer, Code, Completion, ConsentEnd, Doubted, Effect, Exchange, Intent, Loaded, Purpose,
+    Record, RecordStatus, Sealed, SlotFate, Spent, Standing, Trial, id_token, policy,
 };
 use crate::secret::{Nonce, RefreshToken};
 use crate::time::Timestamp;
@@ -17,10 +17,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 impl Integration {
-    pub(super) fn begin_refresh(&mut self) {
-        let attempt = self.doubt.map_or(1, |doubt| doubt.attempts.saturating_add(1));
+    pub(super) fn begin_refresh(&mut self, now: Timestamp) {
+        let first = Doubted { generation: self.newest_generation(), since: now, attempts: 1 };
+        let again =
+            |doubt: Doubt| Doubted { attempts: doubt.facts.attempts.saturating_add(1), ..doubt.facts };
         self.nudged = None;
-        self.claim(Spend::Refresh(attempt));
+        self.claim(Spend::Refresh(self.doubt.map_or(first, again)));
     }
 
     pub(super) fn begin_exchange(&mut self, exchange: Arc<Exchange>) {
@@ -45,20 +47,23 @@ impl Integration {
     pub(super) fn flight_done(&mut self, end: Completion, now: Timestamp) {
         let Some(flight) = self.flight.take() else { return };
         match (flight, end) {
-            (Flight::Claiming(_, spend), Completion::Claimed) => self.intend(spend, now),
+            (Flight::Claiming(_, spend), Completion::Claimed) => self.intend(spend),
             (Flight::Claiming(_, spend), _) => self.not_begun(&spend, Kind::Spending, "claim_refused", now),
-            (Flight::Intending(_, spend), Completion::Intended) => self.spend(spend),
+            (Flight::Intending(_, spend), Completion::Intended) if self.may_spend(&spend, now) => {
+                self.spend(spend);
+            }
+            (Flight::Intending(_, _), Completion::Intended) => self.too_late(now),
             (Flight::Intending(_, spend), Completion::IntentFailed(fault)) => {
                 self.not_begun(&spend, Kind::Sealing, fault.word(), now);
             }
             (Flight::Spending(_, spend), Completion::Answered(spent)) => self.answered(&spend, spent, now),
-            (Flight::Sealing(_, sealed), Completion::SealFailed(fault)) => {
+            (Flight::Sealing(_, sealed, asked), Completion::SealFailed(fault)) => {
                 self.fail(Kind::Sealing, fault.word(), now);
-                self.open(sealed, false, now);
+                self.open(sealed, asked, false, now);
             }
-            (Flight::Sealing(_, sealed), _) => {
+            (Flight::Sealing(_, sealed, asked), _) => {
                 self.mended(&[Kind::Sealing]);
-                self.open(sealed, true, now);
+                self.open(sealed, asked, true, now);
             }
             (Flight::Rereading(_, attempts), end) => self.reread_done(attempts, end, now),
             (Flight::Verifying(_, fresh), Completion::Tried(trial)) => self.tried(fresh, trial, now),
@@ -70,15 +75,43 @@ impl Integration {
         }
     }
 
-    fn intend(&mut self, spend: Spend, now: Timestamp) {
+    fn intend(&mut self, spend: Spend) {
         let op = self.op();
-        let (purpose, attempt) = match &spend {
-            Spend::Refresh(attempt) => (Purpose::Refresh, *attempt),
-            Spend::Exchange(_) => (Purpose::Exchange, 1),
+        let intent = match &spend {
+            Spend::Refresh(Doubted { generation, since, attempts }) => Intent {
+                purpose: Purpose::Refresh,
+                generation: *generation,
+                attempt: *attempts,
+                at: *since,
+                doubt: None,
+            },
+            Spend::Exchange(_) => Intent {
+                purpose: Purpose::Exchange,
+                generation: self.newest_generation(),
+                attempt: 1,
+                at: self.clock,
+                doubt: self.in_doubt(),
+            },
         };
         self.flight = Some(Flight::Intending(op, spend));
-        let intent = Intent { purpose, generation: self.newest_generation(), attempt, at: now };
         self.out.push(Effect::Intend { op, intent });
+    }
+
+    /// A slow disk may have outlasted the grace in which a token in doubt could be presented again.
+    fn may_spend(&self, spend: &Spend, now: Timestamp) -> bool {
+        match (spend, self.doubt) {
+            (Spend::Refresh(_), Some(doubt)) => {
+                policy::may_present(self.terms.rotation, &self.doubtful_now(doubt.facts), now)
+            }
+            (_, _) => true,
+        }
+    }
+
+    fn too_late(&mut self, now: Timestamp) {
+        if let Some(doubt) = self.doubt {
+            self.doubtful(doubt.facts, now);
+        }
+        self.tidy();
     }
 
     fn spend(&mut self, spend: Spend) {
@@ -118,11 +151,10 @@ impl Integration {
                 self.back_off(Kind::Spending, fault.word(), None, now);
                 self.tidy();
             }
-            (Spend::Refresh(attempt), Spent::Lost(fault)) => {
-                let since = self.doubt.map_or(now, |doubt| doubt.since);
+            (Spend::Refresh(asked), Spent::Lost(fault)) => {
                 self.fail(Kind::Spending, fault.word(), now);
-                self.release();
-                self.doubtful(since, *attempt, now);
+                self.doubtful(*asked, now);
+                self.tidy();
             }
             (Spend::Exchange(_), Spent::NotSent(fault) | Spent::Lost(fault)) => {
                 self.note("consent_failed", fault.word());
@@ -161,41 +193,48 @@ impl Integration {
                 ..base
             },
         };
+        let asked = match spend {
+            Spend::Refresh(asked) => Some(*asked),
+            Spend::Exchange(_) => None,
+        };
         let (op, sealed) = (self.op(), Arc::new(sealed));
-        self.flight = Some(Flight::Sealing(op, Arc::clone(&sealed)));
+        self.flight = Some(Flight::Sealing(op, Arc::clone(&sealed), asked));
         self.out.push(Effect::Seal { op, sealed });
     }
 
-    fn open(&mut self, sealed: Arc<Sealed>, durable: bool, now: Timestamp) {
+    fn open(&mut self, sealed: Arc<Sealed>, asked: Option<Doubted>, durable: bool, now: Timestamp) {
+        self.unreadable = None;
         match (classify(&sealed.answer, &self.terms.dialect), sealed.purpose) {
             (Outcome::Issued(issued), _) => self.issued(sealed, issued, durable, now),
             (outcome, Purpose::Exchange) => {
-                if matches!(outcome, Outcome::Ambiguous(_)) && is_worth_keeping(&sealed) {
-                    self.out.push(Effect::Quarantine(sealed));
+                if matches!(outcome, Outcome::Ambiguous(_)) {
+                    self.quarantine(&sealed);
                 }
                 self.exchange_refused(&outcome);
             }
             (Outcome::InvalidGrant, Purpose::Refresh) => self.reread(0),
             (Outcome::ClientRejected(cause), Purpose::Refresh) => {
-                self.doubt = None;
                 self.back_off(Kind::Client, cause, Some(policy::HOUR), now);
                 self.tidy();
             }
             (Outcome::Refused { retry_after, cause }, Purpose::Refresh) => {
-                self.doubt = None;
                 self.back_off(Kind::Spending, cause, retry_after, now);
                 self.tidy();
             }
             (Outcome::Ambiguous(cause), Purpose::Refresh) => {
-                if is_worth_keeping(&sealed) {
-                    self.out.push(Effect::Quarantine(sealed));
-                }
-                let (since, attempts) =
-                    self.doubt.map_or((now, 1), |doubt| (doubt.since, doubt.attempts.saturating_add(1)));
+                self.quarantine(&sealed);
                 self.fail(Kind::Spending, cause, now);
-                self.release();
-                self.doubtful(since, attempts, now);
+                self.doubtful(asked.unwrap_or_else(|| presentation_of(&sealed)), now);
+                self.tidy();
             }
+        }
+    }
+
+    /// An answer that holds tokens perhaps: it stays sealed in its slot, and a copy of it is kept.
+    fn quarantine(&mut self, sealed: &Arc<Sealed>) {
+        if is_worth_keeping(sealed) {
+            self.unreadable = Some(sealed.generation);
+            self.out.push(Effect::Quarantine(Arc::clone(sealed)));
         }
     }
 
@@ -222,6 +261,7 @@ impl Integration {
         let generation = sealed.generation.saturating_sub(1);
         self.grant = Some(Arc::new(Record { generation, ..record }));
         self.publish(now);
+        self.take_up_doubt(now);
         self.tidy();
     }
 
@@ -312,7 +352,7 @@ impl Integration {
         self.mark.standing = Standing::Normal;
         let op = self.op();
         self.flight = Some(Flight::Reviving(op, Box::new(accepted)));
-        self.out.push(Effect::Mark { op, mark: self.mark, slot: SlotFate::Kept });
+        self.out.push(Effect::Mark { op, mark: self.marked(), slot: SlotFate::Kept });
     }
 
     fn revived(&mut self, accepted: Accepted, end: &Completion, now: Timestamp) {
@@ -462,8 +502,7 @@ impl Integration {
         self.note("settled", "");
         self.release();
         if self.unread && matches!(self.life, Life::Unconnected(_)) {
-            let doubted = self.doubted.take();
-            self.load(doubted, self.mark.standing == Standing::NeedsReauth);
+            self.load(self.mark.standing == Standing::NeedsReauth);
         }
         // What only memory holds is sealed as soon as the disk takes it.
         if self.unstored.as_ref().is_some_and(|unstored| !unstored.durable) {
@@ -487,17 +526,25 @@ impl Integration {
         let wait = wish.map_or(wait, |wish| wish.clamp(wait, policy::HOUR));
         let at = now.plus(wait);
         self.retry = Some(Retry { at, attempts });
-        if let Some(doubt) = &mut self.doubt {
-            doubt.at = doubt.at.max(at);
+        // What was refused this time may have been consumed before.
+        if let Some(doubt) = self.doubt {
+            self.doubtful(doubt.facts, now);
+        }
+    }
+
+    fn doubtful_now(&self, facts: Doubted) -> policy::Doubtful {
+        policy::Doubtful {
+            since: facts.since,
+            attempts: facts.attempts,
+            lease: self.served.map(|served| (served.from, served.until)),
+            not_before: self.retry.map_or(Timestamp::EPOCH, |retry| retry.at),
         }
     }
 
     /// In doubt: the presented token may have been consumed (invariant 2).
-    pub(super) fn doubtful(&mut self, since: Timestamp, attempts: u32, now: Timestamp) {
-        let lease = self.served.and_then(|served| served.until.map(|until| (served.from, until)));
-        let doubtful = policy::Doubtful { since, attempts, lease };
-        let at = policy::present_again(self.terms.rotation, &doubtful, now, self.seed);
-        self.doubt = Some(Doubt { since, attempts, at });
+    pub(super) fn doubtful(&mut self, facts: Doubted, now: Timestamp) {
+        let at = policy::present_again(self.terms.rotation, &self.doubtful_now(facts), now, self.seed);
+        self.doubt = Some(Doubt { facts, at });
         self.note("in_doubt", "");
         if self.trouble.is_none() {
             self.fail(Kind::Spending, "in_doubt", now);
