@@ -208,7 +208,9 @@ impl World {
     fn person_looks(&mut self, who: usize) {
         let now = self.wall();
         let view = self.process.as_ref().map(|process| process.lives[who].machine.view(now));
-        if view.is_some_and(|view| view.status == Status::Pending && view.actions.contains(&Action::Configure)) {
+        if view
+            .is_some_and(|view| view.status == Status::Pending && view.actions.contains(&Action::Configure))
+        {
             self.refresh(who);
         }
     }
@@ -274,7 +276,10 @@ impl World {
         let before = self.revocation_asked(who);
         self.feed(who, Event::RevocationAsked { by: Asker::Operator });
         let now = self.wall();
-        let taken = self.process.as_ref().is_none_or(|one| one.lives[who].machine.view(now).status == Status::Revoked);
+        let taken = self
+            .process
+            .as_ref()
+            .is_none_or(|one| one.lives[who].machine.view(now).status == Status::Revoked);
         if !taken {
             // There was nothing to revoke.
             self.oracle.cases[who].ended = before;
@@ -342,7 +347,8 @@ impl World {
         if self.chance.hit(0.5) {
             secret.relabel(id, self.now);
         } else {
-            let (value, refresh) = (std::rc::Rc::clone(&secret.versions[&id].value), secret.versions[&id].refresh);
+            let (value, refresh) =
+                (std::rc::Rc::clone(&secret.versions[&id].value), secret.versions[&id].refresh);
             secret.intrude(&value, refresh, self.now);
         }
     }

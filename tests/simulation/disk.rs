@@ -186,15 +186,19 @@ impl Disk {
 
     fn try_write(&mut self, pool: Pool, body: &Rc<Body>, chance: &mut Chance) -> Result<usize, Stop> {
         let large = pool == Pool::Large;
-        let found = self.segments.iter_mut().enumerate().filter(|(_, one)| one.trusted && one.large == large).find_map(
-            |(index, segment)| {
+        let found = self
+            .segments
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, one)| one.trusted && one.large == large)
+            .find_map(|(index, segment)| {
                 let cell = segment.free.iter().position(|free| *free)?;
                 segment.free[cell] = false;
                 Some((index, segment.first + cell))
-            },
-        );
+            });
         let Some((segment, cell)) = found else { return Err(Stop::Fault(SpoolFault::Full)) };
-        let written = self.put(cell, Content::Holds(Rc::clone(body))).and_then(|()| self.sync(segment, chance));
+        let written =
+            self.put(cell, Content::Holds(Rc::clone(body))).and_then(|()| self.sync(segment, chance));
         if matches!(written, Err(Stop::Fault(_))) && self.flaw != Flaw::TrustsTheDescriptor {
             self.segments[segment].trusted = false;
         }
@@ -250,7 +254,9 @@ impl Disk {
     /// Overwrites a cell; not synced.
     pub(crate) fn scrub(&mut self, cell: usize) -> Result<(), Stop> {
         self.put(cell, Content::Free)?;
-        if let Some(segment) = self.segments.iter_mut().find(|one| (one.first..one.first + CELLS).contains(&cell)) {
+        if let Some(segment) =
+            self.segments.iter_mut().find(|one| (one.first..one.first + CELLS).contains(&cell))
+        {
             segment.free[cell - segment.first] = true;
         }
         Ok(())

@@ -111,7 +111,13 @@ impl Journal {
         }
     }
 
-    fn intend(&mut self, disk: &mut Disk, who: usize, intent: &Intent, chance: &mut Chance) -> Result<(), Stop> {
+    fn intend(
+        &mut self,
+        disk: &mut Disk,
+        who: usize,
+        intent: &Intent,
+        chance: &mut Chance,
+    ) -> Result<(), Stop> {
         if disk.weather == Weather::Full {
             return Err(Stop::Fault(SpoolFault::Full));
         }
@@ -123,7 +129,13 @@ impl Journal {
         old.map_or(Ok(()), |(_, cell, _)| disk.scrub(cell))
     }
 
-    fn seal(&mut self, disk: &mut Disk, who: usize, sealed: &Arc<Sealed>, chance: &mut Chance) -> Result<(), Stop> {
+    fn seal(
+        &mut self,
+        disk: &mut Disk,
+        who: usize,
+        sealed: &Arc<Sealed>,
+        chance: &mut Chance,
+    ) -> Result<(), Stop> {
         if disk.flaw == Flaw::ReplacesFirst {
             for (_, cell, _) in std::mem::take(&mut self.held[who].answers).into_values() {
                 disk.scrub(cell)?;
@@ -179,7 +191,13 @@ impl Journal {
         Ok(())
     }
 
-    fn write(&mut self, disk: &mut Disk, who: usize, kind: Kind, chance: &mut Chance) -> Result<(u64, usize), Stop> {
+    fn write(
+        &mut self,
+        disk: &mut Disk,
+        who: usize,
+        kind: Kind,
+        chance: &mut Chance,
+    ) -> Result<(u64, usize), Stop> {
         self.sequence += 1;
         let pool = if matches!(kind, Kind::Answer(_)) { Pool::Large } else { Pool::Small };
         let body = Body { who, sequence: self.sequence, kind };

@@ -59,7 +59,8 @@ mod tests {
             if let Some(failure) = ended.failure {
                 failed += 1;
                 let key: String = failure.what.split(|c: char| c.is_ascii_digit()).collect();
-                let entry = rules.entry((failure.rule, key)).or_insert_with(|| (0, seed, failure.what.clone()));
+                let entry =
+                    rules.entry((failure.rule, key)).or_insert_with(|| (0, seed, failure.what.clone()));
                 entry.0 += 1;
             }
         }

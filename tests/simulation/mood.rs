@@ -133,7 +133,13 @@ pub(crate) fn provider(chance: &mut Chance, life: i64) -> (Provider, Rotation) {
 }
 
 /// Draws an integration of a provider.
-pub(crate) fn role(chance: &mut Chance, number: usize, at: usize, provider: &Provider, rotation: Rotation) -> Role {
+pub(crate) fn role(
+    chance: &mut Chance,
+    number: usize,
+    at: usize,
+    provider: &Provider,
+    rotation: Rotation,
+) -> Role {
     let identity = Identity {
         integration: IntegrationId::parse(&format!("app{number}")).unwrap(),
         organization: OrganizationId::parse(chance.pick(&["acme", "globex"])).unwrap(),
@@ -144,7 +150,10 @@ pub(crate) fn role(chance: &mut Chance, number: usize, at: usize, provider: &Pro
     let terms = Terms {
         refresh_at_permille: chance.pick(&[700, 700, 500, 900]),
         rotation,
-        default_life: provider.life.filter(|_| !provider.says_life).map(|life| Duration::from_millis(life.unsigned_abs())),
+        default_life: provider
+            .life
+            .filter(|_| !provider.says_life)
+            .map(|life| Duration::from_millis(life.unsigned_abs())),
         expected_account: ExpectedAccount { username: pinned, ..ExpectedAccount::default() },
         outage: chance.pick(&[Outage::Hold, Outage::Hold, Outage::Spool]),
         write_budget: limited.then_some(90),

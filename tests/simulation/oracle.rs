@@ -157,7 +157,10 @@ impl World {
             let case = &mut self.oracle.cases[who];
             let before = case.word.replace(*to);
             if before.is_some_and(|before| before != *from) {
-                self.broken("9", format_args!("app{who}: {what} begins at {from}, and the last entry ended at {before:?}"));
+                self.broken(
+                    "9",
+                    format_args!("app{who}: {what} begins at {from}, and the last entry ended at {before:?}"),
+                );
             }
             self.tally.in_doubt += u64::from(*what == "in_doubt");
         }
@@ -168,7 +171,10 @@ impl World {
         let at = At::of(lease.token.expose_secret());
         let (now, name) = (self.wall(), at.text());
         if self.ledger.access_owner(at) != who {
-            self.broken("11", format_args!("app{who} is served {name}, which belongs to another integration"));
+            self.broken(
+                "11",
+                format_args!("app{who} is served {name}, which belongs to another integration"),
+            );
         }
         if lease.expires_at.is_some_and(|until| until <= now) {
             self.broken("5", format_args!("app{who}: {name} is published after its end"));
@@ -181,7 +187,10 @@ impl World {
         let case = &mut self.oracle.cases[who];
         let before = case.published.replace(lease.generation);
         if before.is_some_and(|before| before > lease.generation) {
-            self.broken("11", format_args!("app{who}: generation {} is served after {before:?}", lease.generation));
+            self.broken(
+                "11",
+                format_args!("app{who}: generation {} is served after {before:?}", lease.generation),
+            );
         }
         self.goes_by(who, at);
         let from = self.ledger.ats[at.0].lease.map_or(now, |(from, _)| Timestamp::from_millis(from));
@@ -195,7 +204,10 @@ impl World {
         let truth = self.ledger.ats[at.0].lease.map(|(_, until)| until);
         let shown = lease.expires_at.map(Timestamp::millis);
         if truth.is_some_and(|truth| truth != shown) {
-            self.broken("5", format_args!("app{who}: {} ends at {truth:?} and is shown to end at {shown:?}", at.text()));
+            self.broken(
+                "5",
+                format_args!("app{who}: {} ends at {truth:?} and is shown to end at {shown:?}", at.text()),
+            );
         }
     }
 
@@ -203,8 +215,11 @@ impl World {
     fn check_revived(&mut self, who: usize, at: At) {
         let Some(ended) = self.oracle.cases[who].ended else { return };
         let family = self.ledger.ats[at.0].family;
-        let later =
-            self.ledger.codes.iter().any(|code| code.family == Some(family) && code.brought_at >= ended.asked_at);
+        let later = self
+            .ledger
+            .codes
+            .iter()
+            .any(|code| code.family == Some(family) && code.brought_at >= ended.asked_at);
         if later {
             self.oracle.cases[who].ended = None;
         } else {
@@ -226,9 +241,10 @@ impl World {
 
     /// Invariant 1: one spend in flight.
     pub(crate) fn one_spend(&mut self, who: usize) {
-        let flying = self.process.iter().flat_map(|process| &process.flying).any(|((whose, _), what)| {
-            *whose == who && matches!(what, Flying::Refresh(_) | Flying::Exchange)
-        });
+        let flying =
+            self.process.iter().flat_map(|process| &process.flying).any(|((whose, _), what)| {
+                *whose == who && matches!(what, Flying::Refresh(_) | Flying::Exchange)
+            });
         if flying {
             self.broken("1", format_args!("app{who}: two spends are in flight"));
         }
@@ -238,7 +254,10 @@ impl World {
     pub(crate) fn presented(&mut self, who: usize, rt: Rt) {
         self.one_spend(who);
         if self.ledger.owner(rt) != who {
-            self.broken("11", format_args!("app{who} presents {}, which belongs to another integration", rt.text()));
+            self.broken(
+                "11",
+                format_args!("app{who} presents {}, which belongs to another integration", rt.text()),
+            );
         }
         self.check_spend(who, rt);
         let now = (self.now, self.wall().millis());
@@ -259,7 +278,10 @@ impl World {
             self.broken("5", format_args!("app{who}: {name} is spent after the revocation"));
         }
         if succeeded && single {
-            self.broken("2", format_args!("app{who}: {name} is presented again, and its successor had been sealed"));
+            self.broken(
+                "2",
+                format_args!("app{who}: {name} is presented again, and its successor had been sealed"),
+            );
         }
         if refused_in == Some(self.run) {
             self.broken("6", format_args!("app{who}: {name} is presented again after \"invalid grant\""));
@@ -268,14 +290,23 @@ impl World {
         if let Some((since, shown)) = doubt {
             let graced = self.is_graced(rotation, since, shown);
             if single && !graced && !late {
-                self.broken("2", format_args!("app{who}: {name} is in doubt and is presented again while the lease lives"));
+                self.broken(
+                    "2",
+                    format_args!("app{who}: {name} is in doubt and is presented again while the lease lives"),
+                );
             }
         } else if single && outage == Outage::Hold && !stored && !late {
-            self.broken("2", format_args!("app{who}: {name} is spent although the store does not hold it yet"));
+            self.broken(
+                "2",
+                format_args!("app{who}: {name} is spent although the store does not hold it yet"),
+            );
         }
         let (now, wait) = (self.wall(), self.oracle.cases[who].wait);
         if wait.is_some_and(|(until, since)| now < until && self.jumped_at < since) {
-            self.broken("6", format_args!("app{who}: {name} is presented again before the time the provider asked for"));
+            self.broken(
+                "6",
+                format_args!("app{who}: {name} is presented again before the time the provider asked for"),
+            );
         }
     }
 
@@ -289,7 +320,9 @@ impl World {
 
     /// The documented last chance: no lease, or one that is about to end.
     fn is_last_chance(&self, who: usize) -> bool {
-        let Some(Board { from, until, .. }) = self.process.as_ref().and_then(|process| process.lives[who].board) else {
+        let Some(Board { from, until, .. }) =
+            self.process.as_ref().and_then(|process| process.lives[who].board)
+        else {
             return true;
         };
         let Some(until) = until else { return false };
@@ -389,7 +422,10 @@ impl World {
         let known = self.secrets[who].written.contains_key(&view.generation)
             || self.oracle.cases[who].seen.contains(&view.generation);
         if view.stored && !known {
-            self.broken("11", format_args!("app{who}: generation {} is shown as stored, and never was", view.generation));
+            self.broken(
+                "11",
+                format_args!("app{who}: generation {} is shown as stored, and never was", view.generation),
+            );
         }
         if view.connected && !view.stored && view.unstored_since.is_none() {
             self.broken("11", format_args!("app{who}: not stored, and nobody is told since when"));
@@ -442,9 +478,10 @@ impl World {
     pub(crate) fn inspect(&mut self) {
         let quiet = self.now - HOP > self.jumped_at && self.now - HOP > self.asleep_until;
         let limit = self.wall().minus(Duration::from_millis(HOP.unsigned_abs()));
-        let overdue = self.process.iter().filter(|one| quiet && !one.draining).flat_map(|one| &one.lives).position(
-            |live| live.board.is_some_and(|board| board.until.is_some_and(|until| until < limit)),
-        );
+        let overdue =
+            self.process.iter().filter(|one| quiet && !one.draining).flat_map(|one| &one.lives).position(
+                |live| live.board.is_some_and(|board| board.until.is_some_and(|until| until < limit)),
+            );
         if let Some(who) = overdue {
             self.broken("5", format_args!("app{who} is served past the end of its lease"));
         }

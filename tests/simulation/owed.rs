@@ -3,12 +3,12 @@
 //! A token is owed from the moment its sealed answer is durable, until a newer one of its grant is, another consent is accepted,
 //! or a revocation has presented it upstream.
 
+use crate::disk::Kind;
 use crate::journal::Work;
 use crate::oracle::issued;
 use crate::provider::{At, Rt};
 use crate::store::{Id, Labels};
 use crate::world::World;
-use crate::disk::Kind;
 use grantd::lifecycle::{Purpose, Record, RecordStatus, Sealed, Status};
 use std::rc::Rc;
 
@@ -31,8 +31,10 @@ impl World {
         let family = self.ledger.ats[access.0].family;
         let case = &self.oracle.cases[who];
         // A later consent, or a later token of the same grant, took its place: it is only found again.
-        let stale = sealed.purpose == Purpose::Refresh && case.accepted.is_some_and(|accepted| accepted > family);
-        let older = case.owed.iter().any(|newer| self.ledger.rts[newer.0].family == family && *newer > refresh);
+        let stale =
+            sealed.purpose == Purpose::Refresh && case.accepted.is_some_and(|accepted| accepted > family);
+        let older =
+            case.owed.iter().any(|newer| self.ledger.rts[newer.0].family == family && *newer > refresh);
         let over = self.ledger.rts[refresh.0].known.succeeded || !self.is_wanted(who, family);
         if let Some(presented) = presented {
             self.ledger.rts[presented.0].known.succeeded = true;
@@ -52,8 +54,8 @@ impl World {
     }
 
     pub(crate) fn is_durable(&mut self, who: usize, at: At) -> bool {
-        let durable = self.ledger.ats[at.0].durable
-            || self.disk.sure(who).any(|body| body.tokens().0 == Some(at));
+        let durable =
+            self.ledger.ats[at.0].durable || self.disk.sure(who).any(|body| body.tokens().0 == Some(at));
         self.ledger.ats[at.0].durable = durable;
         durable
     }
@@ -76,7 +78,13 @@ impl World {
             });
             if !on_disk && !self.secrets[who].holds(rt) {
                 let good = self.is_good(who, rt);
-                self.broken("B7", format_args!("app{who}: {} was received and sealed, and is lost (good: {good})", rt.text()));
+                self.broken(
+                    "B7",
+                    format_args!(
+                        "app{who}: {} was received and sealed, and is lost (good: {good})",
+                        rt.text()
+                    ),
+                );
             }
         }
     }
@@ -113,7 +121,10 @@ impl World {
         let Some(token) = &record.refresh_token else { return };
         let rt = Rt::of(token.expose_secret());
         if self.ledger.owner(rt) != who {
-            return self.broken("11", format_args!("app{who} stores {}, which belongs to another integration", rt.text()));
+            return self.broken(
+                "11",
+                format_args!("app{who} stores {}, which belongs to another integration", rt.text()),
+            );
         }
         let family = self.ledger.rts[rt.0].family;
         if self.oracle.cases[who].owed.contains(&rt) {
@@ -129,7 +140,14 @@ impl World {
             && !taken
             && (generation != record.generation || bytes != value)
         {
-            self.broken("3", format_args!("app{who}: {} is stored as generation {generation}, and again as {} or with other bytes", rt.text(), record.generation));
+            self.broken(
+                "3",
+                format_args!(
+                    "app{who}: {} is stored as generation {generation}, and again as {} or with other bytes",
+                    rt.text(),
+                    record.generation
+                ),
+            );
         }
     }
 
@@ -200,13 +218,23 @@ impl World {
         }
         let Some(newest) = case.owed.last().copied() else { return };
         let Some(refresh) = refresh else {
-            return self.broken("B7", format_args!("app{who}: the provider is told of no token, and {} is the newest", newest.text()));
+            return self.broken(
+                "B7",
+                format_args!(
+                    "app{who}: the provider is told of no token, and {} is the newest",
+                    newest.text()
+                ),
+            );
         };
         let family = self.ledger.rts[refresh.0].family;
-        let newer = case.owed.iter().find(|owed| self.ledger.rts[owed.0].family == family && **owed > refresh);
+        let newer =
+            case.owed.iter().find(|owed| self.ledger.rts[owed.0].family == family && **owed > refresh);
         if let Some(newer) = newer {
             let newer = newer.text();
-            self.broken("B7", format_args!("app{who}: the provider is told of {}, and {newer} is newer", refresh.text()));
+            self.broken(
+                "B7",
+                format_args!("app{who}: the provider is told of {}, and {newer} is newer", refresh.text()),
+            );
         }
     }
 
@@ -252,10 +280,16 @@ impl World {
         }
         let served = live.board.is_some_and(|board| self.ledger.access_lives(board.access, self.now));
         if !served {
-            return Some(format!("{} is good, and no good access token is served ({:?}: {})", rt.text(), view.status, view.message));
+            return Some(format!(
+                "{} is good, and no good access token is served ({:?}: {})",
+                rt.text(),
+                view.status,
+                view.message
+            ));
         }
         let held = self.secrets[who].labelled().any(|version| version.refresh == Some(rt));
-        (!view.stored || !held).then(|| format!("{} is good, and is not stored ({})", rt.text(), view.message))
+        (!view.stored || !held)
+            .then(|| format!("{} is good, and is not stored ({})", rt.text(), view.message))
     }
 
     fn unfinished(&self, who: usize, status: Status) -> Option<String> {
@@ -270,7 +304,11 @@ impl World {
         let secret = &self.secrets[who];
         let since = self.oracle.cases[who].ended.map_or(i64::MAX, |ended| ended.since);
         // What an operator puts back after a revocation is the operator's.
-        let left = secret.labelled().filter(|_| secret.touched_at < since).filter_map(|version| version.refresh).next();
+        let left = secret
+            .labelled()
+            .filter(|_| secret.touched_at < since)
+            .filter_map(|version| version.refresh)
+            .next();
         left.map(|rt| format!("was revoked, and the store still shows {}", rt.text()))
     }
 

@@ -204,7 +204,11 @@ impl World {
     }
 
     fn on_disk(&mut self, who: usize, op: Option<Op>, work: Work) {
-        let wait = if self.chance.hit(self.mood.slow) { self.chance.between(20, 4000) } else { self.chance.between(1, 15) };
+        let wait = if self.chance.hit(self.mood.slow) {
+            self.chance.between(20, 4000)
+        } else {
+            self.chance.between(1, 15)
+        };
         match op {
             Some(op) => self.fly(who, op, Flying::Other),
             None => self.process.iter_mut().for_each(|process| process.loose += 1),
@@ -295,7 +299,12 @@ impl World {
         process.set_back = false;
         loop {
             let Some(process) = &self.process else { return };
-            let due = process.lives.iter().enumerate().filter_map(|(who, live)| live.deadline.map(|at| (at, who))).min();
+            let due = process
+                .lives
+                .iter()
+                .enumerate()
+                .filter_map(|(who, live)| live.deadline.map(|at| (at, who)))
+                .min();
             let Some((_, who)) = due.filter(|(at, _)| *at <= now) else { break };
             let run = process.run;
             self.feed(who, Event::DeadlineReached);
@@ -350,7 +359,10 @@ impl World {
         self.journal = None;
         self.trace.say(self.now, || "grantd leaves".into());
         if let Some(((who, _), what)) = process.flying.iter().next() {
-            self.broken("1", format_args!("a shutdown cut {what:?} of app{who} off: what is in flight is finished"));
+            self.broken(
+                "1",
+                format_args!("a shutdown cut {what:?} of app{who} off: what is in flight is finished"),
+            );
         }
         self.gone();
         let pause = self.pause();

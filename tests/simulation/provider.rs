@@ -172,13 +172,7 @@ impl Ledger {
     }
 
     /// Takes a refresh token, as the provider does. `None`: "invalid grant".
-    pub(crate) fn present(
-        &mut self,
-        rt: Rt,
-        habit: Habit,
-        now: i64,
-        ends_at: Option<i64>,
-    ) -> Option<Issue> {
+    pub(crate) fn present(&mut self, rt: Rt, habit: Habit, now: i64, ends_at: Option<i64>) -> Option<Issue> {
         let family = self.rts[rt.0].family;
         if !self.is_good(rt, habit, now) {
             let kills = matches!(habit, Habit::Grace { kills: true, .. } | Habit::Strict { kills: true });

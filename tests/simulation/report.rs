@@ -89,7 +89,8 @@ impl Trace {
             let (seconds, millis) = (now / 1000, now % 1000);
             let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
             let (minutes, seconds) = (seconds / 60 % 60, seconds % 60);
-            self.lines.push(format!("{days:>3}d {hours:02}:{minutes:02}:{seconds:02}.{millis:03}  {}", line()));
+            self.lines
+                .push(format!("{days:>3}d {hours:02}:{minutes:02}:{seconds:02}.{millis:03}  {}", line()));
         }
     }
 }
@@ -117,6 +118,7 @@ pub(crate) fn event(event: &Event) -> String {
         Event::RotationAsked { by } => format!("RotationAsked by {by:?}"),
         Event::RevocationAsked { .. } => "RevocationAsked".into(),
         Event::CodeReceived(_) => "CodeReceived".into(),
+        Event::Recovered(_) => "Recovered".into(),
     }
 }
 
@@ -146,7 +148,12 @@ pub(crate) fn effect(effect: &Effect) -> String {
             format!("{} RevokeUpstream {:?}", op.0, refresh_token.as_ref().map(secret))
         }
         Effect::Publish(lease) => {
-            format!("Publish {} until {:?}, generation {}", lease.token.expose_secret(), lease.expires_at.map(|at| at.to_string()), lease.generation)
+            format!(
+                "Publish {} until {:?}, generation {}",
+                lease.token.expose_secret(),
+                lease.expires_at.map(|at| at.to_string()),
+                lease.generation
+            )
         }
         Effect::Store { op, record } | Effect::Clear { op, record } => format!(
             "{} Store {:?} generation {} {:?}",
@@ -155,11 +162,18 @@ pub(crate) fn effect(effect: &Effect) -> String {
             record.generation,
             record.refresh_token.as_ref().map(secret)
         ),
-        Effect::Seal { op, sealed } => format!("{} Seal {:?} generation {}", op.0, sealed.purpose, sealed.generation),
+        Effect::Seal { op, sealed } => {
+            format!("{} Seal {:?} generation {}", op.0, sealed.purpose, sealed.generation)
+        }
         Effect::Exchange { op, .. } => format!("{} Exchange", op.0),
-        Effect::Mark { op, mark, slot } => format!("{} Mark {} {:?} {slot:?}", op.0, mark.generation, mark.standing),
+        Effect::Mark { op, mark, slot } => {
+            format!("{} Mark {} {:?} {slot:?}", op.0, mark.generation, mark.standing)
+        }
         Effect::Audit(entry) => {
-            format!("Audit {} {}: {} to {}, generation {}", entry.what, entry.cause, entry.from, entry.to, entry.generation)
+            format!(
+                "Audit {} {}: {} to {}, generation {}",
+                entry.what, entry.cause, entry.from, entry.to, entry.generation
+            )
         }
         Effect::Intend { op, intent } => {
             format!("{} Intend {:?} {} attempt {}", op.0, intent.purpose, intent.generation, intent.attempt)

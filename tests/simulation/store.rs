@@ -190,7 +190,8 @@ impl Secret {
         let labelled = [self.labels.current, self.labels.previous, self.labels.next];
         while self.versions.len() >= 100 {
             let old = self.versions.iter().filter(|(id, _)| !labelled.contains(&Some(**id)));
-            let Some((id, _)) = old.filter(|(_, one)| now - one.at > DAY).min_by_key(|(_, one)| one.at) else {
+            let Some((id, _)) = old.filter(|(_, one)| now - one.at > DAY).min_by_key(|(_, one)| one.at)
+            else {
                 return true;
             };
             let id = *id;
@@ -213,7 +214,13 @@ impl Secret {
     }
 
     /// Reads the newest record among what is labelled.
-    pub(crate) fn load(&self, identity: &Identity, labels: Labels, now: i64, chance: &mut Chance) -> Completion {
+    pub(crate) fn load(
+        &self,
+        identity: &Identity,
+        labels: Labels,
+        now: i64,
+        chance: &mut Chance,
+    ) -> Completion {
         let (mut newest, mut unusable): (Option<Record>, Option<String>) = (None, None);
         for id in [labels.current, labels.next].into_iter().flatten() {
             let Some(version) = self.versions.get(&id) else { continue };

@@ -53,7 +53,11 @@ impl World {
     }
 
     fn wire(&mut self) -> i64 {
-        if self.chance.hit(self.mood.slow) { long(&mut self.chance, 2000) } else { self.chance.between(10, 150) }
+        if self.chance.hit(self.mood.slow) {
+            long(&mut self.chance, 2000)
+        } else {
+            self.chance.between(10, 150)
+        }
     }
 
     /// Sends a request to a provider, unless it cannot even be sent.
@@ -99,7 +103,13 @@ impl World {
         }
     }
 
-    fn reached_token_endpoint(&mut self, key: (u32, usize, Op), back: i64, rt: Option<Rt>, code: Option<usize>) {
+    fn reached_token_endpoint(
+        &mut self,
+        key: (u32, usize, Op),
+        back: i64,
+        rt: Option<Rt>,
+        code: Option<usize>,
+    ) {
         let (_, who, _) = key;
         let provider = &self.providers[self.roles[who].provider];
         let mut fault = provider.fault(&mut self.chance, self.mood.everyday);
@@ -169,7 +179,13 @@ impl World {
         Some(issue)
     }
 
-    fn answer_with(&mut self, key: (u32, usize, Op), back: i64, fault: Fault, (issue, rt): (Issue, Option<Rt>)) {
+    fn answer_with(
+        &mut self,
+        key: (u32, usize, Op),
+        back: i64,
+        fault: Fault,
+        (issue, rt): (Issue, Option<Rt>),
+    ) {
         let (_, who, _) = key;
         let body = self.body(who, issue, rt);
         let end = match fault {
@@ -216,7 +232,13 @@ impl World {
         self.raw(200, body, None, (back, false))
     }
 
-    fn raw(&self, status: u16, body: &str, retry_after: Option<Duration>, (back, whole): (i64, bool)) -> Completion {
+    fn raw(
+        &self,
+        status: u16,
+        body: &str,
+        retry_after: Option<Duration>,
+        (back, whole): (i64, bool),
+    ) -> Completion {
         let received_at = self.wall().plus(Duration::from_millis(back.unsigned_abs()));
         Completion::Answered(Spent::Answered(Arc::new(Answer {
             status,
@@ -237,7 +259,8 @@ impl World {
             return Some(Trial::Invalid);
         }
         let family = self.ledger.ats[at.0].family;
-        let account = self.ledger.codes.iter().find(|code| code.family == Some(family)).map(|code| code.account);
+        let account =
+            self.ledger.codes.iter().find(|code| code.family == Some(family)).map(|code| code.account);
         let name = if account == Some(Who::Other) { "mallory" } else { "bot" };
         Some(Trial::Valid(Account { username: Some(name.into()), ..Account::default() }))
     }
@@ -261,7 +284,11 @@ impl World {
     }
 
     pub(crate) fn store_latency(&mut self) -> i64 {
-        if self.chance.hit(self.mood.slow) { long(&mut self.chance, 20_000) } else { self.chance.between(20, 300) }
+        if self.chance.hit(self.mood.slow) {
+            long(&mut self.chance, 20_000)
+        } else {
+            self.chance.between(20, 300)
+        }
     }
 
     pub(crate) fn begin_write(&mut self, who: usize, op: Op, write: Write) {
@@ -345,7 +372,9 @@ impl World {
             }
         };
         self.trace.say(self.now, || match &end {
-            Completion::Loaded(Loaded::Record(record)) => format!("store: app{who} reads generation {}", record.generation),
+            Completion::Loaded(Loaded::Record(record)) => {
+                format!("store: app{who} reads generation {}", record.generation)
+            }
             other => format!("store: app{who} reads {other:?}"),
         });
         self.ended(who, op, end);

@@ -192,7 +192,8 @@ impl World {
             written_at,
         };
         let facts = &mut self.ledger.ats[access.0];
-        (facts.durable, facts.lease) = (true, Some((written_at.millis(), record.expires_at.map(Timestamp::millis))));
+        (facts.durable, facts.lease) =
+            (true, Some((written_at.millis(), record.expires_at.map(Timestamp::millis))));
         let value = record.to_json().expose_secret().to_vec();
         let secret = &mut self.secrets[who];
         let put = secret.put(&record, crate::store::Verdict::Ours, -1_000_000);
