@@ -5,7 +5,7 @@
 
 use super::life::{Kind, Phase, Unstored};
 use super::machine::Integration;
-use super::{Code, Completion, ConsentEnd, Effect, Loaded, Mark, Record, Sealed, StoreFault, policy};
+use super::{Code, Completion, ConsentEnd, Effect, Loaded, Record, Sealed, StoreFault, policy};
 use crate::secret::{AccessToken, Nonce, RefreshToken};
 use crate::time::Timestamp;
 use std::sync::Arc;
@@ -41,10 +41,8 @@ impl Integration {
                 self.write();
             }
             (Phase::Marking(_), end) => {
-                if let Completion::MarkFailed(fault) = end {
-                    // The store has it; the slot will be found again at the next start, which is harmless.
-                    self.fail(Kind::Sealing, fault.word(), now);
-                }
+                // If it failed: the store has it, and the slot would be found again at the next start, which is harmless.
+                self.mark_done(&end, now);
                 self.unstored = None;
                 self.note("settled", "");
                 self.release();
@@ -135,6 +133,7 @@ impl Integration {
         let generation = theirs.max(unstored.record.generation).saturating_add(1);
         unstored.record = Arc::new(with_generation(&unstored.record, generation));
         unstored.sealed = Arc::new(sealed_with_generation(&unstored.sealed, generation));
+        self.sealed_up_to = self.sealed_up_to.max(generation);
         unstored.phase = Phase::Resealing(op);
         let sealed = Arc::clone(&unstored.sealed);
         if unstored.durable {
@@ -150,10 +149,10 @@ impl Integration {
         }
     }
 
-    /// Drops what waits to be stored, because a revocation clears the record anyway; its generation is remembered.
+    /// Drops what waits to be stored, because a revocation clears the record anyway. The mark stays below it: a restart must find
+    /// the answer again for as long as the provider was not told.
     pub(super) fn drop_unstored(&mut self) {
         if let Some(Unstored { record, .. }) = self.unstored.take() {
-            self.mark = Mark { generation: self.mark.generation.max(record.generation), ..self.mark };
             self.grant = Some(record);
         }
     }

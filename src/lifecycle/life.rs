@@ -175,8 +175,24 @@ pub(super) struct Ending {
     pub(super) stage: Stage,
     pub(super) upstream: Option<Revocation>,
     pub(super) attempts: u32,
-    /// The refresh token that a spend in flight brought home after the revocation.
-    pub(super) late: Option<RefreshToken>,
+    pub(super) tombstone: Tombstone,
+    /// Refresh tokens of consents that nobody had decided on: the provider is told of them as well.
+    pub(super) late: Vec<RefreshToken>,
+    /// Whether the provider was told of the grant itself.
+    pub(super) told: bool,
+    /// The cleared record, once it was sent: repeated with the same bytes.
+    pub(super) cleared: Option<Arc<Record>>,
+}
+
+/// Whether a revocation would survive a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tombstone {
+    /// It is durable.
+    Durable,
+    /// The disk did not take it.
+    Missing,
+    /// An older mark was being written when it was: it is written once more after that.
+    Racing,
 }
 
 /// The steps of a revocation, in order.

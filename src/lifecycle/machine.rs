@@ -5,10 +5,13 @@
 //! `portrait.rs` (the view). Events with a stale operation id are ignored.
 
 use super::life::{Doubt, Retry};
-use super::life::{Flight, Kind, Life, Phase, Restoring, Served, Stage, Step, Trouble, Unstored};
+use super::life::{
+    Flight, Kind, Life, Phase, Restoring, Served, Spend, Stage, Step, Tombstone, Trouble, Unstored,
+};
+use super::spend::STOPPING;
 use super::{
     Asker, Code, Completion, Doubted, Effect, Effects, Entry, Event, Exchange, Identity, Lease, Mark, Op,
-    Outage, Record, Revocation, Rotation, Sealed, Terms, policy,
+    Outage, Record, Revocation, Rotation, Sealed, Standing, Terms, policy,
 };
 use crate::time::Timestamp;
 use std::collections::VecDeque;
@@ -33,6 +36,10 @@ pub struct Integration {
     pub(super) doubted: Option<Doubted>,
     /// The generation of a sealed answer that cannot be read: it stays in its slot until the next answer.
     pub(super) unreadable: Option<u64>,
+    /// The highest generation under which an answer was sealed.
+    pub(super) sealed_up_to: u64,
+    /// The disk did not take the last mark: when it is written again.
+    pub(super) unmarked: Option<Retry>,
     pub(super) unstored: Option<Unstored>,
     pub(super) doubt: Option<Doubt>,
     pub(super) retry: Option<Retry>,
@@ -69,6 +76,8 @@ impl Integration {
             unverified: VecDeque::new(),
             doubted: None,
             unreadable: None,
+            sealed_up_to: 0,
+            unmarked: None,
             unstored: None,
             doubt: None,
             retry: None,
@@ -120,7 +129,8 @@ impl Integration {
             Life::Revoked(ending) => ending.stage.until(),
             Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => None,
         };
-        write.into_iter().chain(life).min()
+        let mark = self.unmarked.map(|unmarked| unmarked.at);
+        [write, life, mark].into_iter().flatten().min()
     }
 
     /// Puts new terms in force, after a reload.
@@ -138,10 +148,7 @@ impl Integration {
     pub fn drain(&mut self) -> Effects {
         self.draining = true;
         while self.waiting.pop_front().is_some() {
-            self.tell_refused(
-                Code::TokenUnavailable,
-                "grantd is stopping: begin again with a new link in a while",
-            );
+            self.tell_refused(Code::TokenUnavailable, STOPPING);
         }
         std::mem::take(&mut self.out)
     }
@@ -153,7 +160,11 @@ impl Integration {
         let writing = self.unstored.as_ref().is_some_and(|unstored| unstored.phase.until().is_none());
         let reading = match &self.life {
             Life::Restoring(restoring) => restoring.step.is_none_or(|step| step.until().is_none()),
-            Life::Revoked(ending) => !ending.stage.is_resting(),
+            // Not over for whoever waits, before it would survive a crash.
+            Life::Revoked(ending) => {
+                let kept = ending.tombstone == Tombstone::Durable || self.mark.standing == Standing::Revoked;
+                !ending.stage.is_resting() || !kept
+            }
             Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => false,
         };
         flying || writing || reading || !self.waiting.is_empty() || !self.unverified.is_empty()
@@ -208,7 +219,7 @@ impl Integration {
         if let Life::Revoked(ending) = &self.life
             && (ending.stage == Stage::Waiting || (self.waiting.is_empty() && ending.stage.is_due(now)))
         {
-            return self.end_upstream(now);
+            return self.end_on(now);
         }
         let resting = match &self.life {
             // A consent may begin while the store cannot be read; its record waits sealed.
@@ -218,6 +229,9 @@ impl Integration {
         };
         if self.draining {
             return;
+        }
+        if resting && self.unmarked.is_some_and(|unmarked| unmarked.at <= now) {
+            return self.tidy();
         }
         if resting && let Some(sealed) = self.unverified.pop_front() {
             return self.take_up(sealed, now);
@@ -264,8 +278,9 @@ impl Integration {
     }
 
     fn rotation_asked(&mut self, by: Asker, now: Timestamp) {
-        if let Life::Restoring(restoring) = &mut self.life {
-            if by == Asker::Operator && restoring.step.and_then(Step::until).is_some() {
+        if let Life::Restoring(restoring) = &self.life {
+            let waits = restoring.step.and_then(Step::until).is_some() && self.flight.is_none();
+            if by == Asker::Operator && waits {
                 self.load_again();
             }
             return;
@@ -336,14 +351,26 @@ impl Integration {
         until.map(|until| policy::last_chance(from, until))
     }
 
-    /// What is in doubt, whether or not the store has been read.
-    pub(super) fn in_doubt(&self) -> Option<Doubted> {
-        self.doubt.map(|doubt| doubt.facts).or(self.doubted)
+    /// Whether a spend may be sent: it may not once the daemon stops or the grant ends. Only a later consent is still exchanged.
+    pub(super) const fn may_begin(&self, spend: &Spend) -> bool {
+        let ends = match (&self.life, spend) {
+            (Life::Revoked(ending), Spend::Exchange(_)) => !ending.stage.is_resting(),
+            (Life::Revoked(_), Spend::Refresh(_)) => true,
+            (Life::Restoring(_) | Life::Unconnected(_) | Life::Connected | Life::NeedsReauth, _) => false,
+        };
+        !self.draining && !ends
     }
 
-    /// The mark as it must stand on disk now.
-    pub(super) fn marked(&self) -> Mark {
-        Mark { doubt: self.in_doubt(), ..self.mark }
+    /// Takes note of how a mark ended. One that the disk did not take is written again.
+    pub(super) fn mark_done(&mut self, end: &Completion, now: Timestamp) {
+        let Completion::MarkFailed(fault) = end else {
+            self.unmarked = None;
+            return self.mended(&[Kind::Sealing]);
+        };
+        self.fail(Kind::Sealing, fault.word(), now);
+        let attempts = self.unmarked.map_or(0, |unmarked| unmarked.attempts).saturating_add(1);
+        let wait = policy::backoff(attempts, Duration::from_secs(1), Duration::from_secs(60), self.seed);
+        self.unmarked = Some(Retry { at: now.plus(wait), attempts });
     }
 
     /// Serves the grant's access token, if it still lives (invariant 5).

@@ -8,9 +8,11 @@ mod answer;
 mod audit;
 mod callback;
 mod consent;
+mod doubt;
 mod effect;
 mod ending;
 mod event;
+mod fresh;
 mod id_token;
 mod identity;
 mod keep;
@@ -32,6 +34,8 @@ mod writes;
 
 #[cfg(test)]
 mod outages;
+#[cfg(test)]
+mod revocations;
 #[cfg(test)]
 mod rows;
 #[cfg(test)]

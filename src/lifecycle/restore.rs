@@ -3,7 +3,8 @@
 //! A sealed answer is enough to go on without the store. Without one, nothing is spent before the store was
 //! read, and never a generation below the high-water mark.
 
-use super::life::{Ending, Flight, Fresh, Kind, Life, Restoring, Retry, Stage, Step};
+use super::doubt::presentation_of;
+use super::life::{Ending, Flight, Fresh, Kind, Life, Restoring, Retry, Step};
 use super::machine::Integration;
 use super::outcome::{Issued, Outcome, classify};
 use super::{
@@ -60,13 +61,14 @@ impl Left {
 impl Integration {
     pub(super) fn restore(&mut self, found: Found, now: Timestamp) {
         self.mark = found.mark;
+        self.sealed_up_to = found.answers.iter().map(|sealed| sealed.generation).max().unwrap_or(0);
         let refused = found.mark.standing == Standing::NeedsReauth;
         let mut left = self.left(found);
         self.doubted = left.doubt;
         self.unreadable = left.unreadable.last().map(|sealed| sealed.generation);
         self.out.extend(left.unreadable.drain(..).map(Effect::Quarantine));
         match self.mark.standing {
-            Standing::Revoking => self.restore_ending(left),
+            Standing::Revoking => self.restore_ending(left, now),
             Standing::Revoked => {
                 self.life = Life::Revoked(Ending::over());
                 self.unverified = left.consents;
@@ -117,15 +119,14 @@ impl Integration {
         }
     }
 
-    fn restore_ending(&mut self, left: Left) {
-        let consent = left.consents.back().and_then(|sealed| token_of(sealed, &self.terms.dialect));
-        let refreshed = left.base.and_then(|(sealed, issued)| {
-            let presented = || sealed.presented.as_ref().map(RefreshToken::duplicate);
-            issued.refresh_token.or_else(presented)
-        });
-        let late = consent.or(refreshed);
-        self.life = Life::Revoked(Ending { stage: Stage::Waiting, upstream: None, attempts: 0, late });
+    fn restore_ending(&mut self, left: Left, now: Timestamp) {
+        let dialect = &self.terms.dialect;
+        let late = left.consents.iter().filter_map(|sealed| token_of(sealed, dialect)).collect();
+        self.life = Life::Revoked(Ending::of(late));
         self.note("resumed", "revocation");
+        if let Some((sealed, issued)) = left.base {
+            self.refreshed(sealed, *issued, true, now);
+        }
     }
 
     pub(super) fn load(&mut self, refused: bool) {
@@ -218,16 +219,6 @@ impl Integration {
         }
     }
 
-    /// A presentation that a crash left in doubt, once the generation that was presented is the newest again.
-    pub(super) fn take_up_doubt(&mut self, now: Timestamp) -> bool {
-        let newest = self.newest_generation();
-        let Some(facts) = self.doubted.take().filter(|doubted| doubted.generation == newest) else {
-            return false;
-        };
-        self.doubtful(facts, now);
-        true
-    }
-
     fn found_revoked(&mut self, record: &Record) {
         self.mark = Mark {
             generation: record.generation.max(self.mark.generation),
@@ -244,8 +235,13 @@ impl Integration {
     pub(super) fn tidy(&mut self) {
         let op = self.op();
         self.flight = Some(Flight::Tidying(op));
+        // Until the provider was told of the newest token, a crash must leave it where it can be found.
         let unstored = self.unstored.as_ref().filter(|unstored| unstored.durable);
-        let slot = self.scrubbed_but(unstored.map(|unstored| unstored.record.generation));
+        let slot = if self.mark.standing == Standing::Revoking {
+            SlotFate::Kept
+        } else {
+            self.scrubbed_but(unstored.map(|unstored| unstored.record.generation))
+        };
         self.out.push(Effect::Mark { op, mark: self.marked(), slot });
     }
 
@@ -257,21 +253,12 @@ impl Integration {
     }
 }
 
-/// The presentation that an answer answers: it was begun one deadline before at the earliest.
-pub(super) fn presentation_of(sealed: &Sealed) -> Doubted {
-    Doubted {
-        generation: sealed.generation.saturating_sub(1),
-        since: sealed.answer.received_at.minus(REQUEST_DEADLINE),
-        attempts: 1,
-    }
-}
-
 /// Whether an answer that cannot be read holds tokens perhaps: it says that it succeeded.
 pub(super) fn is_worth_keeping(sealed: &Sealed) -> bool {
     (200..300).contains(&sealed.answer.status) && !sealed.answer.body.is_empty()
 }
 
-fn token_of(sealed: &Sealed, dialect: &Dialect) -> Option<RefreshToken> {
+pub(super) fn token_of(sealed: &Sealed, dialect: &Dialect) -> Option<RefreshToken> {
     match classify(&sealed.answer, dialect) {
         Outcome::Issued(issued) => issued.refresh_token,
         Outcome::InvalidGrant
@@ -281,13 +268,5 @@ fn token_of(sealed: &Sealed, dialect: &Dialect) -> Option<RefreshToken> {
     }
 }
 
-impl Ending {
-    pub(super) const fn over() -> Self {
-        Self { stage: Stage::Over, upstream: None, attempts: 0, late: None }
-    }
-}
-
-/// The deadline of one request to a provider (design §3, step 8).
-const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest between two reads of a store that does not answer.
 const LOAD_AT_LEAST: Duration = Duration::from_secs(60);

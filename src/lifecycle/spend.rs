@@ -3,13 +3,14 @@
 //! One flight at a time (invariant 1): claim, intent, spend, seal, and only then the meaning of the answer
 //! (invariant 3). Both kinds share the tail. A refresh token in doubt is presented again only when `policy.rs` says so.
 
-use super::life::{Accepted, Doubt, Flight, Fresh, Kind, Life, Phase, Retry, Spend, Step, Unstored};
+use super::doubt::presentation_of;
+use super::life::{Accepted, Doubt, Flight, Fresh, Kind, Life, Phase, Spend, Step, Unstored};
 use super::machine::Integration;
 use super::outcome::{Issued, Outcome, classify};
-use super::restore::{is_worth_keeping, presentation_of};
+use super::restore::is_worth_keeping;
 use super::{
     Account, Answer, Code, Completion, ConsentEnd, Doubted, Effect, Exchange, Intent, Loaded, Purpose,
-    Record, RecordStatus, Sealed, SlotFate, Spent, Standing, Trial, id_token, policy,
+    Record, RecordStatus, Sealed, Spent, Standing, policy,
 };
 use crate::secret::{Nonce, RefreshToken};
 use crate::time::Timestamp;
@@ -47,12 +48,19 @@ impl Integration {
     pub(super) fn flight_done(&mut self, end: Completion, now: Timestamp) {
         let Some(flight) = self.flight.take() else { return };
         match (flight, end) {
-            (Flight::Claiming(_, spend), Completion::Claimed) => self.intend(spend),
+            (Flight::Claiming(_, spend), Completion::Claimed) if self.may_begin(&spend) => self.intend(spend),
+            (Flight::Claiming(_, spend), Completion::Claimed) => {
+                self.called_off(&spend);
+                self.release();
+            }
             (Flight::Claiming(_, spend), _) => self.not_begun(&spend, Kind::Spending, "claim_refused", now),
             (Flight::Intending(_, spend), Completion::Intended) if self.may_spend(&spend, now) => {
                 self.spend(spend);
             }
-            (Flight::Intending(_, _), Completion::Intended) => self.too_late(now),
+            (Flight::Intending(_, spend), Completion::Intended) => {
+                self.called_off(&spend);
+                self.too_late(now);
+            }
             (Flight::Intending(_, spend), Completion::IntentFailed(fault)) => {
                 self.not_begun(&spend, Kind::Sealing, fault.word(), now);
             }
@@ -97,21 +105,18 @@ impl Integration {
         self.out.push(Effect::Intend { op, intent });
     }
 
-    /// A slow disk may have outlasted the grace in which a token in doubt could be presented again.
-    fn may_spend(&self, spend: &Spend, now: Timestamp) -> bool {
-        match (spend, self.doubt) {
-            (Spend::Refresh(_), Some(doubt)) => {
-                policy::may_present(self.terms.rotation, &self.doubtful_now(doubt.facts), now)
-            }
-            (_, _) => true,
+    /// Nothing was sent, and nothing will be: a person who waits for it is told.
+    fn called_off(&mut self, spend: &Spend) {
+        self.note("called_off", "");
+        if let Spend::Exchange(_) = spend {
+            let (code, detail) = match self.life {
+                Life::Revoked(_) => (Code::IntegrationRevoked, REVOKED_MEANWHILE),
+                Life::Restoring(_) | Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => {
+                    (Code::TokenUnavailable, STOPPING)
+                }
+            };
+            self.tell_refused(code, detail);
         }
-    }
-
-    fn too_late(&mut self, now: Timestamp) {
-        if let Some(doubt) = self.doubt {
-            self.doubtful(doubt.facts, now);
-        }
-        self.tidy();
     }
 
     fn spend(&mut self, spend: Spend) {
@@ -198,6 +203,7 @@ impl Integration {
             Spend::Exchange(_) => None,
         };
         let (op, sealed) = (self.op(), Arc::new(sealed));
+        self.sealed_up_to = self.sealed_up_to.max(sealed.generation);
         self.flight = Some(Flight::Sealing(op, Arc::clone(&sealed), asked));
         self.out.push(Effect::Seal { op, sealed });
     }
@@ -247,8 +253,9 @@ impl Integration {
 
     pub(super) fn refreshed(&mut self, sealed: Arc<Sealed>, issued: Issued, durable: bool, now: Timestamp) {
         let (record, rotated) = record_of(&self.identity, &self.terms, &sealed, issued, None);
-        if let Life::Revoked(ending) = &mut self.life {
-            ending.late = record.refresh_token.as_ref().map(RefreshToken::duplicate);
+        if matches!(self.life, Life::Revoked(_)) {
+            // It is the newest, and it is what the provider will be told of.
+            self.grant = Some(Arc::new(record));
             return self.tidy();
         }
         (self.doubt, self.retry) = (None, None);
@@ -263,155 +270,6 @@ impl Integration {
         self.publish(now);
         self.take_up_doubt(now);
         self.tidy();
-    }
-
-    pub(super) fn check_fresh(&mut self, fresh: Fresh, now: Timestamp) {
-        if matches!(self.life, Life::Revoked(ref ending) if !ending.stage.is_resting()) {
-            return self.reject(&fresh, Code::IntegrationRevoked, "the integration was revoked meanwhile");
-        }
-        let rules = self.terms.dialect.id_token.as_ref();
-        let checked = match (rules, &fresh.issued.id_token, &fresh.sealed.nonce) {
-            (Some(rules), Some(token), nonce) => id_token::check(token, rules, nonce.as_ref(), now),
-            (Some(_), None, Some(_)) => Err("id_token_missing"),
-            (None, _, _) | (Some(_), None, None) => Ok(()),
-        };
-        match checked {
-            Ok(()) if self.terms.can_try => self.verify(fresh),
-            Ok(()) => self.tried(fresh, Trial::Silent, now),
-            Err(cause) => {
-                self.note("consent_refused", cause);
-                self.reject(
-                    &fresh,
-                    Code::TokenValidationFailed,
-                    "the provider's id_token does not fit this authorization; nothing was stored",
-                );
-            }
-        }
-    }
-
-    fn verify(&mut self, fresh: Fresh) {
-        let op = self.op();
-        self.out.push(Effect::Try { op, token: fresh.issued.access_token.duplicate() });
-        self.flight = Some(Flight::Verifying(Step::Busy(op), fresh));
-    }
-
-    fn tried(&mut self, mut fresh: Fresh, trial: Trial, now: Timestamp) {
-        if matches!(self.life, Life::Revoked(ref ending) if !ending.stage.is_resting()) {
-            return self.reject(&fresh, Code::IntegrationRevoked, "the integration was revoked meanwhile");
-        }
-        match trial {
-            Trial::Valid(account) if self.terms.expected_account.accepts(&account) => {
-                self.validated = Some(now);
-                self.accept(fresh, account, now);
-            }
-            Trial::Valid(account) => {
-                let who = account
-                    .username
-                    .or(account.email)
-                    .or(account.id)
-                    .unwrap_or_else(|| "another account".into());
-                self.note("consent_refused", "wrong_account");
-                self.reject(
-                    &fresh,
-                    Code::WrongAccount,
-                    &format!("{who} authorized this, and the configuration expects another account; nothing was stored"),
-                );
-            }
-            Trial::Invalid => {
-                self.note("consent_refused", "token_validation_failed");
-                self.reject(
-                    &fresh,
-                    Code::TokenValidationFailed,
-                    "the provider rejects the token it just gave; nothing was stored",
-                );
-            }
-            Trial::Silent if self.terms.expected_account.is_any() => {
-                self.accept(fresh, Account::default(), now);
-            }
-            Trial::Silent => {
-                self.note("unverified", "provider_silent");
-                if fresh.attempts == 0 {
-                    self.out.push(Effect::Tell(ConsentEnd::Unverified));
-                }
-                fresh.attempts = fresh.attempts.saturating_add(1);
-                let wait = policy::backoff(fresh.attempts, Duration::from_secs(2), SELDOM, self.seed);
-                self.flight = Some(Flight::Verifying(Step::Until(now.plus(wait)), fresh));
-            }
-        }
-    }
-
-    fn accept(&mut self, fresh: Fresh, account: Account, now: Timestamp) {
-        let Fresh { sealed, issued, durable, attempts } = fresh;
-        let (record, _) = record_of(&self.identity, &self.terms, &sealed, *issued, Some(account));
-        // Somebody waits for the end of it, unless the page was told "unverified" or the daemon restarted.
-        let tell = attempts == 0;
-        let accepted = Accepted { record: Arc::new(record), sealed, durable, tell };
-        if self.mark.standing == Standing::Normal {
-            return self.connected(accepted, now);
-        }
-        self.mark.standing = Standing::Normal;
-        let op = self.op();
-        self.flight = Some(Flight::Reviving(op, Box::new(accepted)));
-        self.out.push(Effect::Mark { op, mark: self.marked(), slot: SlotFate::Kept });
-    }
-
-    fn revived(&mut self, accepted: Accepted, end: &Completion, now: Timestamp) {
-        if let Completion::MarkFailed(fault) = end {
-            // Not served from the disk's point of view: a restart would still see the old standing. The store will tell.
-            self.fail(Kind::Sealing, fault.word(), now);
-        }
-        self.connected(accepted, now);
-    }
-
-    fn connected(&mut self, accepted: Accepted, now: Timestamp) {
-        self.life = Life::Connected;
-        (self.doubt, self.retry, self.unread) = (None, None, false);
-        self.refreshes = self.refreshes.saturating_add(1);
-        self.mended(&[Kind::Spending, Kind::Client, Kind::Foreign]);
-        self.note("connected", "");
-        self.keep(accepted, now);
-    }
-
-    fn exchange_refused(&mut self, outcome: &Outcome) {
-        let (code, cause, detail) = match outcome {
-            Outcome::ClientRejected(cause) => (
-                Code::ProviderNotConfigured,
-                *cause,
-                "the provider rejects grantd's client: check client_id, client_secret and the redirect URI",
-            ),
-            Outcome::Refused { cause, .. } => (
-                Code::TokenUnavailable,
-                *cause,
-                "the provider asks to try later: begin again with a new link",
-            ),
-            Outcome::Ambiguous(cause) => (
-                Code::TokenUnavailable,
-                *cause,
-                "the provider's answer cannot be read: begin again with a new link",
-            ),
-            Outcome::InvalidGrant | Outcome::Issued(_) => (
-                Code::InvalidOauthState,
-                "invalid_grant",
-                "the provider does not take the code (used already, or too old): begin again with a new link",
-            ),
-        };
-        self.note("consent_failed", cause);
-        self.tell_refused(code, detail);
-        self.tidy();
-    }
-
-    /// Gives back at the provider what was not accepted; the life before it stays as it was.
-    fn reject(&mut self, fresh: &Fresh, code: Code, detail: &str) {
-        if fresh.attempts == 0 {
-            self.tell_refused(code, detail);
-        }
-        let op = self.op();
-        self.flight = Some(Flight::Rejecting(op));
-        self.out.push(Effect::RevokeUpstream {
-            op,
-            refresh_token: fresh.issued.refresh_token.as_ref().map(RefreshToken::duplicate),
-            access_token: Some(fresh.issued.access_token.duplicate()),
-        });
     }
 
     pub(super) fn tell_refused(&mut self, code: Code, detail: &str) {
@@ -481,7 +339,7 @@ impl Integration {
         match self.flight.take() {
             Some(Flight::Rereading(Step::Until(_), _)) => self.tidy(),
             Some(Flight::Verifying(Step::Until(_), fresh)) => {
-                self.reject(&fresh, Code::IntegrationRevoked, "the integration was revoked meanwhile");
+                self.reject(&fresh, Code::IntegrationRevoked, REVOKED_MEANWHILE);
             }
             other => self.flight = other,
         }
@@ -496,16 +354,15 @@ impl Integration {
     }
 
     fn tidied(&mut self, end: &Completion, now: Timestamp) {
-        if let Completion::MarkFailed(fault) = end {
-            self.fail(Kind::Sealing, fault.word(), now);
-        }
+        self.mark_done(end, now);
         self.note("settled", "");
         self.release();
         if self.unread && matches!(self.life, Life::Unconnected(_)) {
             self.load(self.mark.standing == Standing::NeedsReauth);
         }
         // What only memory holds is sealed as soon as the disk takes it.
-        if self.unstored.as_ref().is_some_and(|unstored| !unstored.durable) {
+        let revoked = matches!(self.life, Life::Revoked(_));
+        if !revoked && self.unstored.as_ref().is_some_and(|unstored| !unstored.durable) {
             let op = self.op();
             if let Some(unstored) = &mut self.unstored {
                 unstored.phase = Phase::Resealing(op);
@@ -516,39 +373,6 @@ impl Integration {
 
     pub(super) fn release(&mut self) {
         self.out.push(Effect::Release { generation: self.newest_generation() });
-    }
-
-    fn back_off(&mut self, kind: Kind, cause: &'static str, wish: Option<Duration>, now: Timestamp) {
-        self.fail(kind, cause, now);
-        self.note("refresh_failed", cause);
-        let attempts = self.retry.map_or(0, |retry| retry.attempts).saturating_add(1);
-        let wait = policy::backoff(attempts, Duration::from_secs(1), SELDOM, self.seed);
-        let wait = wish.map_or(wait, |wish| wish.clamp(wait, policy::HOUR));
-        let at = now.plus(wait);
-        self.retry = Some(Retry { at, attempts });
-        // What was refused this time may have been consumed before.
-        if let Some(doubt) = self.doubt {
-            self.doubtful(doubt.facts, now);
-        }
-    }
-
-    fn doubtful_now(&self, facts: Doubted) -> policy::Doubtful {
-        policy::Doubtful {
-            since: facts.since,
-            attempts: facts.attempts,
-            lease: self.served.map(|served| (served.from, served.until)),
-            not_before: self.retry.map_or(Timestamp::EPOCH, |retry| retry.at),
-        }
-    }
-
-    /// In doubt: the presented token may have been consumed (invariant 2).
-    pub(super) fn doubtful(&mut self, facts: Doubted, now: Timestamp) {
-        let at = policy::present_again(self.terms.rotation, &self.doubtful_now(facts), now, self.seed);
-        self.doubt = Some(Doubt { facts, at });
-        self.note("in_doubt", "");
-        if self.trouble.is_none() {
-            self.fail(Kind::Spending, "in_doubt", now);
-        }
     }
 
     /// Publishes a new generation and has it stored. What is not durable is stored first.
@@ -571,7 +395,7 @@ impl Integration {
 }
 
 /// Makes the record of a sealed answer; says whether the refresh token is another than the one presented.
-fn record_of(
+pub(super) fn record_of(
     identity: &super::Identity,
     terms: &super::Terms,
     sealed: &Sealed,
@@ -605,5 +429,7 @@ fn record_of(
     (record, rotated)
 }
 
+pub(super) const REVOKED_MEANWHILE: &str = "the integration was revoked meanwhile";
+pub(super) const STOPPING: &str = "grantd is stopping: begin again with a new link in a while";
 /// The longest between two tries of something transient.
-const SELDOM: Duration = Duration::from_secs(300);
+pub(super) const SELDOM: Duration = Duration::from_secs(300);

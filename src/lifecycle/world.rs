@@ -132,6 +132,12 @@ impl World {
         self.carry_out(effects);
     }
 
+    /// The daemon is told to stop.
+    pub(super) fn drain(&mut self) {
+        let effects = self.machine.drain();
+        self.carry_out(effects);
+    }
+
     /// Time passes until the next deadline, which is then reached.
     pub(super) fn deadline(&mut self) {
         self.now = self.machine.deadline().expect("a deadline").max(self.now);
