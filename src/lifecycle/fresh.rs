@@ -5,10 +5,10 @@
 
 use super::life::{Accepted, Flight, Fresh, Kind, Life, Step};
 use super::machine::Integration;
-use super::outcome::Outcome;
+use super::outcome::{Issued, Outcome};
 use super::spend::{REVOKED_MEANWHILE, SELDOM, record_of};
 use super::{
-    Account, Code, Completion, ConsentEnd, Effect, Mark, Record, SlotFate, Standing, Trial, id_token, policy,
+    Account, Code, Completion, ConsentEnd, Effect, Mark, Record, Sealed, Standing, Trial, id_token, policy,
 };
 use crate::secret::{AccessToken, RefreshToken};
 use crate::time::Timestamp;
@@ -17,8 +17,12 @@ use std::time::Duration;
 
 impl Integration {
     pub(super) fn check_fresh(&mut self, fresh: Fresh, now: Timestamp) {
-        if matches!(self.life, Life::Revoked(ref ending) if !ending.stage.is_resting()) {
+        if self.is_ending() {
             return self.reject(&fresh, Code::IntegrationRevoked, REVOKED_MEANWHILE);
+        }
+        if fresh.sealed.accepted {
+            let account = fresh.sealed.account.clone();
+            return self.accept(fresh, account, now);
         }
         let rules = self.terms.dialect.id_token.as_ref();
         let checked = match (rules, &fresh.issued.id_token, &fresh.sealed.nonce) {
@@ -47,7 +51,7 @@ impl Integration {
     }
 
     pub(super) fn tried(&mut self, mut fresh: Fresh, trial: Trial, now: Timestamp) {
-        if matches!(self.life, Life::Revoked(ref ending) if !ending.stage.is_resting()) {
+        if self.is_ending() {
             return self.reject(&fresh, Code::IntegrationRevoked, REVOKED_MEANWHILE);
         }
         match trial {
@@ -67,6 +71,10 @@ impl Integration {
                     Code::WrongAccount,
                     &format!("{who} authorized this, and the configuration expects another account; nothing was stored"),
                 );
+            }
+            // A token that has ended says nothing about the grant.
+            Trial::Invalid if self.terms.expected_account.is_any() && self.has_ended(&fresh, now) => {
+                self.accept(fresh, Account::default(), now);
             }
             Trial::Invalid => {
                 self.note("consent_refused", "token_validation_failed");
@@ -91,41 +99,86 @@ impl Integration {
         }
     }
 
+    /// Sealed once more with what is known now: a crash must not bring the consent before the judge again.
     fn accept(&mut self, fresh: Fresh, account: Account, now: Timestamp) {
         let Fresh { sealed, issued, durable, attempts } = fresh;
-        let (record, _) = record_of(&self.identity, &self.terms, &sealed, *issued, Some(account));
+        if sealed.accepted {
+            let accepted = self.accepted(sealed, *issued, durable, attempts);
+            return self.revive(accepted, now);
+        }
+        let sealed = Arc::new(Sealed { accepted: true, account, ..sealed.duplicate() });
+        let accepted = self.accepted(Arc::clone(&sealed), *issued, durable, attempts);
+        let op = self.op();
+        self.flight = Some(Flight::Accepting(op, Box::new(accepted)));
+        self.out.push(Effect::Seal { op, sealed });
+    }
+
+    fn accepted(&self, sealed: Arc<Sealed>, issued: Issued, durable: bool, attempts: u32) -> Accepted {
+        let (record, _) = record_of(&self.identity, &self.terms, &sealed, issued);
         // Somebody waits for the end of it, unless the page was told "unverified" or the daemon restarted.
-        let tell = attempts == 0;
-        let accepted = Accepted { record: Arc::new(record), sealed, durable, tell };
+        Accepted { record: Arc::new(record), sealed, durable, tell: attempts == 0 }
+    }
+
+    pub(super) fn sealed_as_accepted(&mut self, mut accepted: Accepted, end: &Completion, now: Timestamp) {
+        match end {
+            Completion::SealFailed(fault) => self.fail(Kind::Sealing, fault.word(), now),
+            _ => accepted.durable = true,
+        }
+        self.revive(accepted, now);
+    }
+
+    /// A restart must not find the old standing once the new grant is served, nor an answer of the old grant.
+    fn revive(&mut self, accepted: Accepted, now: Timestamp) {
+        if self.is_ending() {
+            return self.not_revived(&accepted, Code::IntegrationRevoked, REVOKED_MEANWHILE);
+        }
         if self.mark.standing == Standing::Normal {
             return self.connected(accepted, now);
         }
+        if matches!(self.life, Life::Revoked(_)) && !accepted.durable {
+            return self.not_revived(&accepted, Code::TokenUnavailable, NOT_REVIVED);
+        }
+        let generation = accepted.record.generation;
+        let mark = Mark {
+            standing: Standing::Normal,
+            generation: self.mark.generation.max(generation.saturating_sub(1)),
+            ..self.marked()
+        };
         let op = self.op();
         self.flight = Some(Flight::Reviving(op, Box::new(accepted)));
-        let mark = Mark { standing: Standing::Normal, ..self.marked() };
-        self.out.push(Effect::Mark { op, mark, slot: SlotFate::Kept });
+        self.out.push(Effect::Mark { op, mark, slot: self.scrubbed_but(Some(generation)) });
     }
 
-    /// A restart must not find the old standing once the new grant is served.
     pub(super) fn revived(&mut self, accepted: Accepted, end: &Completion, now: Timestamp) {
         self.mark_done(end, now);
-        let refused = match (&self.life, end) {
-            (Life::Revoked(ending), _) if !ending.stage.is_resting() => {
-                Some((Code::IntegrationRevoked, REVOKED_MEANWHILE))
-            }
-            (Life::Revoked(_), Completion::MarkFailed(_)) => Some((Code::TokenUnavailable, NOT_REVIVED)),
-            (_, _) => None,
-        };
-        let Some((code, detail)) = refused else {
-            self.mark.standing = Standing::Normal;
-            return self.connected(accepted, now);
-        };
+        if self.is_ending() {
+            return self.not_revived(&accepted, Code::IntegrationRevoked, REVOKED_MEANWHILE);
+        }
+        if matches!((&self.life, end), (Life::Revoked(_), Completion::MarkFailed(_))) {
+            return self.not_revived(&accepted, Code::TokenUnavailable, NOT_REVIVED);
+        }
+        let generation = self.mark.generation.max(accepted.record.generation.saturating_sub(1));
+        self.mark = Mark { standing: Standing::Normal, generation, ..self.mark };
+        self.connected(accepted, now);
+    }
+
+    fn not_revived(&mut self, accepted: &Accepted, code: Code, detail: &str) {
         if accepted.tell {
             self.tell_refused(code, detail);
         }
         self.note("consent_refused", "not_revived");
         let Record { refresh_token, access_token, .. } = &*accepted.record;
         self.give_back(refresh_token.as_ref(), access_token.as_ref());
+    }
+
+    fn has_ended(&self, fresh: &Fresh, now: Timestamp) -> bool {
+        let life = fresh.issued.expires_in.or(self.terms.default_life);
+        life.is_some_and(|life| fresh.sealed.answer.received_at.plus(life) <= now)
+    }
+
+    /// Whether a revocation goes on at this moment: a consent that was begun before it is not accepted.
+    fn is_ending(&self) -> bool {
+        matches!(&self.life, Life::Revoked(ending) if !ending.stage.is_resting())
     }
 
     fn connected(&mut self, accepted: Accepted, now: Timestamp) {

@@ -6,7 +6,7 @@
 use super::life::{Kind, Phase, Unstored};
 use super::machine::Integration;
 use super::{Code, Completion, ConsentEnd, Effect, Loaded, Record, Sealed, StoreFault, policy};
-use crate::secret::{AccessToken, Nonce, RefreshToken};
+use crate::secret::{AccessToken, RefreshToken};
 use crate::time::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,7 +132,7 @@ impl Integration {
         let Some(unstored) = &mut self.unstored else { return };
         let generation = theirs.max(unstored.record.generation).saturating_add(1);
         unstored.record = Arc::new(with_generation(&unstored.record, generation));
-        unstored.sealed = Arc::new(sealed_with_generation(&unstored.sealed, generation));
+        unstored.sealed = Arc::new(Sealed { generation, ..unstored.sealed.duplicate() });
         self.sealed_up_to = self.sealed_up_to.max(generation);
         unstored.phase = Phase::Resealing(op);
         let sealed = Arc::clone(&unstored.sealed);
@@ -171,19 +171,6 @@ fn with_generation(record: &Record, generation: u64) -> Record {
         account: record.account.clone(),
         status: record.status,
         written_at: record.written_at,
-    }
-}
-
-fn sealed_with_generation(sealed: &Sealed, generation: u64) -> Sealed {
-    Sealed {
-        purpose: sealed.purpose,
-        generation,
-        account: sealed.account.clone(),
-        scope: sealed.scope.clone(),
-        presented: sealed.presented.as_ref().map(RefreshToken::duplicate),
-        presented_expires_at: sealed.presented_expires_at,
-        nonce: sealed.nonce.as_ref().map(Nonce::duplicate),
-        answer: Arc::clone(&sealed.answer),
     }
 }
 

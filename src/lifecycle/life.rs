@@ -39,8 +39,8 @@ pub(super) struct Restoring {
     pub(super) step: Option<Step>,
     /// Failed reads so far.
     pub(super) attempts: u32,
-    /// Whether the refresh token of the marked generation was refused already.
-    pub(super) refused: bool,
+    /// The generation whose refresh token the provider has refused already.
+    pub(super) refused: Option<u64>,
 }
 
 /// What is being spent.
@@ -67,6 +67,8 @@ pub(super) enum Flight {
     Rereading(Step, u32),
     /// Trying a fresh token of a consent.
     Verifying(Step, Fresh),
+    /// Making it durable that a consent is accepted.
+    Accepting(Op, Box<Accepted>),
     /// Making it durable that the grant is good again, before it is served.
     Reviving(Op, Box<Accepted>),
     /// Giving back at the provider what was not accepted.

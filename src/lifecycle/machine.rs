@@ -30,6 +30,8 @@ pub struct Integration {
     pub(super) served: Option<Served>,
     pub(super) flight: Option<Flight>,
     pub(super) waiting: VecDeque<Arc<Exchange>>,
+    /// Whether the provider has refused the newest refresh token, and a crash came before the store was read for a newer one.
+    pub(super) refused: bool,
     /// Consents that a crash left sealed and undecided.
     pub(super) unverified: VecDeque<Arc<Sealed>>,
     /// A presentation that a crash left in doubt, until the generation that was presented is known to be the newest.
@@ -57,6 +59,8 @@ pub struct Integration {
     pub(super) out: Effects,
     ops: u64,
     note: Option<(&'static str, &'static str)>,
+    /// The life as the last event left it: terms that change meanwhile are part of the next transition.
+    said: &'static str,
 }
 
 impl Integration {
@@ -68,11 +72,12 @@ impl Integration {
             identity,
             terms,
             mark: Mark::default(),
-            life: Life::Restoring(Restoring { step: None, attempts: 0, refused: false }),
+            life: Life::Restoring(Restoring { step: None, attempts: 0, refused: None }),
             grant: None,
             served: None,
             flight: None,
             waiting: VecDeque::new(),
+            refused: false,
             unverified: VecDeque::new(),
             doubted: None,
             unreadable: None,
@@ -92,6 +97,7 @@ impl Integration {
             out: Vec::new(),
             ops: 0,
             note: None,
+            said: "pending",
         }
     }
 
@@ -99,10 +105,11 @@ impl Integration {
     #[must_use]
     pub fn handle(&mut self, event: Event, now: Timestamp) -> Effects {
         self.clock = now;
-        let from = self.word();
+        let from = self.said;
         self.take(event, now);
         self.go_on(now);
         let to = self.word();
+        self.said = to;
         let note = self.note.take().or_else(|| (from != to).then_some(("changed", "")));
         if let Some((what, cause)) = note {
             let generation = self.newest_generation();
@@ -119,7 +126,10 @@ impl Integration {
         // While a spend is in flight it owns the slot: everything else waits for its end.
         let others = if self.flight.is_some() { None } else { self.resting_until() };
         let flight = self.flight.as_ref().and_then(Flight::until);
-        [lease, others, flight, self.refresh_due(self.clock)].into_iter().flatten().min()
+        // Nor is anything spent while a record is on its way to the store.
+        let writes = self.unstored.as_ref().is_some_and(|unstored| unstored.phase.until().is_none());
+        let refresh = if writes { None } else { self.refresh_due(self.clock) };
+        [lease, others, flight, refresh].into_iter().flatten().min()
     }
 
     fn resting_until(&self) -> Option<Timestamp> {
@@ -238,6 +248,8 @@ impl Integration {
         }
         if resting && let Some(exchange) = self.waiting.pop_front() {
             self.begin_exchange(exchange);
+        } else if self.refused && self.unstored.is_none() && matches!(self.life, Life::Connected) {
+            self.reread(0);
         } else if self.refresh_due(now).is_some_and(|due| due <= now) {
             self.begin_refresh(now);
         }
@@ -316,7 +328,7 @@ impl Integration {
     /// When the next presentation of the refresh token is due, if nothing stands in its way.
     pub(super) fn refresh_due(&self, now: Timestamp) -> Option<Timestamp> {
         let free = self.flight.is_none() && self.waiting.is_empty() && self.unverified.is_empty();
-        if !free || !matches!(self.life, Life::Connected) {
+        if !free || self.refused || !matches!(self.life, Life::Connected) {
             return None;
         }
         let grant = self.grant.as_ref().filter(|grant| grant.refresh_token.is_some())?;
@@ -479,6 +491,7 @@ impl Flight {
             | Self::Intending(op, _)
             | Self::Spending(op, _)
             | Self::Sealing(op, ..)
+            | Self::Accepting(op, _)
             | Self::Reviving(op, _)
             | Self::Rejecting(op)
             | Self::Tidying(op) => Some(*op),
@@ -493,6 +506,7 @@ impl Flight {
             | Self::Intending(..)
             | Self::Spending(..)
             | Self::Sealing(..)
+            | Self::Accepting(..)
             | Self::Reviving(..)
             | Self::Rejecting(_)
             | Self::Tidying(_) => None,

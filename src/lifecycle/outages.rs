@@ -37,6 +37,7 @@ fn answered(purpose: Purpose, generation: u64, n: &str, at: Timestamp) -> Arc<Se
         purpose,
         generation,
         account: super::Account::default(),
+        accepted: false,
         scope: None,
         presented: Some(RefreshToken::new(format!("presented-{n}"))),
         presented_expires_at: None,

@@ -26,6 +26,8 @@ struct Left {
     consents: VecDeque<Arc<Sealed>>,
     /// A presentation of the newest refresh token that is in doubt.
     doubt: Option<Doubted>,
+    /// The generation whose refresh token the provider refused.
+    refused: Option<u64>,
     /// Answers that hold tokens perhaps, and cannot be read.
     unreadable: Vec<Arc<Sealed>>,
 }
@@ -34,17 +36,19 @@ impl Left {
     /// What one more answer adds.
     fn and(mut self, sealed: Arc<Sealed>, outcome: Outcome) -> Self {
         match (sealed.purpose, outcome) {
-            // Whatever was sealed before it led to it, and is over.
-            (Purpose::Refresh, Outcome::Issued(issued)) => {
+            (Purpose::Exchange, Outcome::Issued(_)) if !sealed.accepted => self.consents.push_back(sealed),
+            // Whatever was sealed before it led to it, or is over by it.
+            (Purpose::Refresh | Purpose::Exchange, Outcome::Issued(issued)) => {
                 return Self { base: Some((sealed, issued)), ..Self::default() };
             }
-            (Purpose::Exchange, Outcome::Issued(_)) => self.consents.push_back(sealed),
             (purpose, Outcome::Ambiguous(_)) => {
                 let presented = (purpose == Purpose::Refresh).then(|| presentation_of(&sealed));
                 self.doubt = presented.or(self.doubt);
                 self.unreadable.extend(is_worth_keeping(&sealed).then_some(sealed));
             }
-            // Nothing was issued: the provider will say no again if it must.
+            (Purpose::Refresh, Outcome::InvalidGrant) => {
+                self.refused = Some(sealed.generation.saturating_sub(1));
+            }
             (_, Outcome::InvalidGrant | Outcome::ClientRejected(_) | Outcome::Refused { .. }) => {}
         }
         self
@@ -62,7 +66,7 @@ impl Integration {
     pub(super) fn restore(&mut self, found: Found, now: Timestamp) {
         self.mark = found.mark;
         self.sealed_up_to = found.answers.iter().map(|sealed| sealed.generation).max().unwrap_or(0);
-        let refused = found.mark.standing == Standing::NeedsReauth;
+        let needs_reauth = found.mark.standing == Standing::NeedsReauth;
         let mut left = self.left(found);
         self.doubted = left.doubt;
         self.unreadable = left.unreadable.last().map(|sealed| sealed.generation);
@@ -71,18 +75,20 @@ impl Integration {
             Standing::Revoking => self.restore_ending(left, now),
             Standing::Revoked => {
                 self.life = Life::Revoked(Ending::over());
-                self.unverified = left.consents;
+                let accepted = left.base.map(|(sealed, _)| sealed).filter(|sealed| sealed.accepted);
+                self.unverified = accepted.into_iter().chain(left.consents).collect();
             }
             Standing::NeedsReauth | Standing::Normal if left.base.is_none() && left.consents.is_empty() => {
-                self.load(refused);
+                self.load(left.refused.or(needs_reauth.then_some(self.mark.generation)));
             }
-            Standing::NeedsReauth | Standing::Normal => self.resume(left, refused, now),
+            Standing::NeedsReauth | Standing::Normal => self.resume(left, needs_reauth, now),
         }
     }
 
     /// A sealed answer is enough to go on without the store.
-    fn resume(&mut self, left: Left, refused: bool, now: Timestamp) {
+    fn resume(&mut self, left: Left, needs_reauth: bool, now: Timestamp) {
         self.note("resumed", "sealed_answer");
+        self.refused = left.refused.is_some();
         self.unread = true;
         self.unverified = left.consents;
         let Some((sealed, issued)) = left.base else {
@@ -90,7 +96,10 @@ impl Integration {
             self.life = Life::Unconnected(None);
             return;
         };
-        self.life = if refused { Life::NeedsReauth } else { Life::Connected };
+        if sealed.accepted {
+            self.mark.standing = Standing::Normal;
+        }
+        self.life = if needs_reauth && !sealed.accepted { Life::NeedsReauth } else { Life::Connected };
         self.refreshed(sealed, *issued, true, now);
     }
 
@@ -129,7 +138,7 @@ impl Integration {
         }
     }
 
-    pub(super) fn load(&mut self, refused: bool) {
+    pub(super) fn load(&mut self, refused: Option<u64>) {
         let op = self.op();
         self.life = Life::Restoring(Restoring { step: Some(Step::Busy(op)), attempts: 0, refused });
         self.out.push(Effect::Load { op });
@@ -183,36 +192,36 @@ impl Integration {
 
     fn found_record(&mut self, record: Arc<Record>, now: Timestamp) {
         let Life::Restoring(restoring) = &self.life else { return };
-        let refused = restoring.refused;
-        if record.status == RecordStatus::Revoked {
-            return self.found_revoked(&record);
-        }
+        let refused = restoring.refused.is_some_and(|refused| record.generation <= refused);
         if record.generation < self.mark.generation {
             // The store is behind what this host has seen. Serving is open, spending is closed (invariant 12).
-            self.grant = Some(record);
+            self.grant = Some(record).filter(|record| record.status == RecordStatus::Connected);
             if self.served.is_none() {
                 self.publish(now);
             }
             return self.load_later("store_is_behind", now);
         }
-        let newer = record.generation > self.mark.generation;
+        if record.status == RecordStatus::Revoked {
+            return self.found_revoked(&record);
+        }
         self.mended(&[Kind::Storing]);
         self.note("restored", "");
+        let standing = if refused { Standing::NeedsReauth } else { Standing::Normal };
+        let mark = Mark { generation: record.generation, standing, ..self.mark };
+        self.life = if refused { Life::NeedsReauth } else { Life::Connected };
+        let spendable = record.refresh_token.is_some();
         self.grant = Some(record);
-        self.life = if refused && !newer { Life::NeedsReauth } else { Life::Connected };
         self.publish(now);
-        if newer {
-            self.mark =
-                Mark { generation: self.newest_generation(), standing: Standing::Normal, ..self.mark };
-        }
-        if !self.take_up_doubt(now) && newer {
-            self.tidy();
-        }
-        let spendable = self.grant.as_ref().is_some_and(|grant| grant.refresh_token.is_some());
-        if self.served.is_none() && !spendable && matches!(self.life, Life::Connected) {
+        let doubtful = !refused && self.take_up_doubt(now);
+        if self.served.is_none() && !spendable && !refused {
+            self.mark = mark;
             return self.needs_reauth("no_refresh_token");
         }
-        if self.doubt.is_none() && self.served.is_none() && matches!(self.life, Life::Connected) {
+        if self.mark != mark {
+            self.mark = mark;
+            self.tidy();
+        }
+        if !doubtful && self.served.is_none() && !refused {
             // Many leases may have ended while the daemon was down: spread what is due at once.
             let spread = Duration::from_millis(self.seed % 1500);
             self.retry = Some(Retry { at: now.plus(spread), attempts: 0 });
@@ -235,12 +244,13 @@ impl Integration {
     pub(super) fn tidy(&mut self) {
         let op = self.op();
         self.flight = Some(Flight::Tidying(op));
-        // Until the provider was told of the newest token, a crash must leave it where it can be found.
-        let unstored = self.unstored.as_ref().filter(|unstored| unstored.durable);
-        let slot = if self.mark.standing == Standing::Revoking {
+        // Until the provider was told of the newest token, a crash must leave it where it can be found; and what memory alone
+        // holds may have to be fetched again with what stands in the slot.
+        let fleeting = self.unstored.as_ref().is_some_and(|unstored| !unstored.durable);
+        let slot = if fleeting || self.mark.standing == Standing::Revoking {
             SlotFate::Kept
         } else {
-            self.scrubbed_but(unstored.map(|unstored| unstored.record.generation))
+            self.scrubbed_but(self.unstored.as_ref().map(|unstored| unstored.record.generation))
         };
         self.out.push(Effect::Mark { op, mark: self.marked(), slot });
     }

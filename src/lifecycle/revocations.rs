@@ -4,8 +4,10 @@ use super::testing::record;
 use super::world::{World, answer};
 use super::{
     Account, Asker, Code, Completion, ConsentEnd, Event, Found, Loaded, Mark, Record, Rotation, SlotFate,
-    SpoolFault, Standing, Status, StoreFault,
+    SpoolFault, Standing, Status, StoreFault, Trial,
 };
+use std::sync::Arc;
+use std::time::Duration;
 
 fn revoke(world: &mut World) {
     world.happens(Event::RevocationAsked { by: Asker::Operator });
@@ -127,7 +129,7 @@ fn a_mark_that_the_disk_did_not_take_is_written_again() {
 
 #[test]
 fn a_second_revocation_ends_a_consent_that_was_under_way() {
-    for held in ["exchange", "seal", "try", "mark"] {
+    for held in ["exchange", "seal", "try", "scrub"] {
         let mut world = revoked();
         let cleared = Record::cleared(super::testing::identity("github"), 5, Account::default(), world.now);
         world.will("load", Completion::Loaded(Loaded::Record(Box::new(cleared))));
@@ -148,9 +150,9 @@ fn a_second_revocation_ends_a_consent_that_was_under_way() {
 #[test]
 fn a_consent_whose_revival_the_disk_does_not_take_is_given_back() {
     let mut world = revoked();
-    world.will("mark", Completion::MarkFailed(SpoolFault::Full));
+    world.will("scrub", Completion::MarkFailed(SpoolFault::Full));
     world.consent();
-    assert_eq!(world.line(), "claim intend exchange seal try mark tell revoke_upstream scrub release");
+    assert_eq!(world.line(), "claim intend exchange seal try seal scrub tell revoke_upstream scrub release");
     assert_eq!((world.status(), world.mark.standing), (Status::Revoked, Standing::Revoked));
     assert_eq!(world.revoked_upstream.last(), Some(&Some("fresh-1".to_owned())));
 }
@@ -179,4 +181,50 @@ fn an_exchange_that_the_provider_refuses_after_a_revocation_leaves_it_revoked() 
     world.let_go("exchange");
     assert_eq!(world.revoked_upstream, [Some("r3".to_owned())]);
     assert_eq!(world.mark.standing, Standing::Revoked);
+}
+
+#[test]
+fn a_consent_after_a_revocation_leaves_no_answer_of_the_old_grant_behind() {
+    let mut world = World::connected(Rotation::Strict);
+    for _write in 0..100 {
+        world.will("store", Completion::StoreFailed(StoreFault::Unreachable));
+        world.will("clear", Completion::StoreFailed(StoreFault::Unreachable));
+    }
+    world.deadline();
+    revoke(&mut world);
+    world.held.insert("store");
+    world.consent();
+    assert_eq!((world.mark.generation, world.mark.standing), (4, Standing::Normal));
+    assert_eq!(world.fates.last(), Some(&SlotFate::Spared(vec![5])), "generation 4 is the revoked one");
+}
+
+#[test]
+fn an_accepted_consent_is_not_judged_again_after_a_crash() {
+    let mut first = World::new(Rotation::Strict);
+    first.restart(Found::default());
+    first.will("store", Completion::StoreFailed(StoreFault::Unreachable));
+    first.consent();
+    let sealed = first.sealed.clone().unwrap();
+    for standing in [Standing::Normal, Standing::Revoked] {
+        let mut world = World::new(Rotation::Strict);
+        world.now = first.now.plus(Duration::from_secs(7200));
+        world.will("try", Completion::Tried(Trial::Invalid));
+        let mark = Mark { standing, ..Mark::default() };
+        world.restart(Found { mark, answers: vec![Arc::clone(&sealed)], intent: None });
+        let bytes = |world: &World| world.stored[0].to_json().expose_secret().to_vec();
+        assert_eq!(bytes(&world), bytes(&first), "the same write, byte for byte");
+        assert!(world.machine.view(world.now).connected && world.revoked_upstream.is_empty());
+    }
+}
+
+#[test]
+fn a_token_that_ended_before_it_was_tried_says_nothing_about_its_grant() {
+    let mut world = World::new(Rotation::Strict);
+    world.restart(Found::default());
+    world.held.insert("try");
+    world.consent();
+    world.now = world.now.plus(Duration::from_secs(7200));
+    world.will("try", Completion::Tried(Trial::Invalid));
+    world.let_go("try");
+    assert!(world.machine.view(world.now).connected && world.revoked_upstream.is_empty());
 }

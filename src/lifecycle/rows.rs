@@ -31,7 +31,7 @@ fn a_consent_is_exchanged_sealed_tried_published_and_stored() {
     world.restart(Found::default());
     assert_eq!((world.line().as_str(), world.status()), ("load", Status::Pending));
     world.consent();
-    assert_eq!(world.line(), "claim intend exchange seal try publish store tell scrub release");
+    assert_eq!(world.line(), "claim intend exchange seal try seal publish store tell scrub release");
     assert_eq!(world.status(), Status::Connected);
     assert_eq!(world.stored[0].generation, 1);
     assert!(
@@ -60,7 +60,7 @@ fn a_silent_provider_and_a_pinned_account_is_kept_sealed_and_retried() {
     assert_eq!(world.told, [ConsentEnd::Unverified]);
     assert!(!world.served());
     world.deadline();
-    assert_eq!(world.line(), "try publish store scrub release");
+    assert_eq!(world.line(), "try seal publish store scrub release");
     assert!(world.served());
 }
 
@@ -461,7 +461,7 @@ fn revoked_ignores_everything_but_a_new_consent() {
     world.happens(Event::RevocationAsked { by: Asker::Operator });
     assert_eq!((world.line().as_str(), world.machine.deadline()), ("", None));
     world.consent();
-    assert_eq!(world.line(), "claim intend exchange seal try mark publish store tell scrub release");
+    assert_eq!(world.line(), "claim intend exchange seal try seal scrub publish store tell scrub release");
     assert_eq!((world.status(), world.mark.standing), (Status::Connected, Standing::Normal));
     assert_eq!(world.stored.last().unwrap().generation, 6);
 }
@@ -476,7 +476,7 @@ fn a_consent_waits_for_a_refresh_in_flight_and_the_other_way_round() {
     world.let_go("refresh");
     assert_eq!(
         world.line(),
-        "seal publish store scrub release claim intend exchange seal try publish store tell scrub release"
+        "seal publish store scrub release claim intend exchange seal try seal publish store tell scrub release"
     );
     assert_eq!(world.stored.iter().map(|record| record.generation).collect::<Vec<_>>(), [4, 5]);
 }

@@ -57,6 +57,8 @@ pub struct Sealed {
     pub generation: u64,
     /// The account known so far; an exchange learns it later, from the trial.
     pub account: Account,
+    /// Whether a consent was accepted: after a crash it is not judged again, since its access token may have ended meanwhile.
+    pub accepted: bool,
     /// The scope known so far, kept when the answer names none (RFC 6749 §5.1).
     pub scope: Option<String>,
     /// The refresh token that was presented, kept when the answer brings none.
@@ -112,6 +114,22 @@ pub struct Found {
 }
 
 impl Sealed {
+    /// A second copy of the context, around the same answer.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        Self {
+            purpose: self.purpose,
+            generation: self.generation,
+            account: self.account.clone(),
+            accepted: self.accepted,
+            scope: self.scope.clone(),
+            presented: self.presented.as_ref().map(RefreshToken::duplicate),
+            presented_expires_at: self.presented_expires_at,
+            nonce: self.nonce.as_ref().map(Nonce::duplicate),
+            answer: Arc::clone(&self.answer),
+        }
+    }
+
     /// The plain bytes that the spool encrypts: a JSON head, its length before it, the raw body behind it.
     #[must_use]
     pub fn to_bytes(&self) -> SecretBytes {
@@ -119,6 +137,7 @@ impl Sealed {
             purpose: self.purpose,
             generation: self.generation,
             account: self.account.clone(),
+            accepted: self.accepted,
             scope: self.scope.clone(),
             presented: self.presented.as_ref().map(|token| token.expose_secret().into()),
             presented_expires_at: self.presented_expires_at,
@@ -148,6 +167,7 @@ impl Sealed {
             purpose: head.purpose,
             generation: head.generation,
             account: std::mem::take(&mut head.account),
+            accepted: head.accepted,
             scope: head.scope.take(),
             presented: head.presented.take().map(RefreshToken::new),
             presented_expires_at: head.presented_expires_at,
@@ -169,6 +189,8 @@ struct Head {
     purpose: Purpose,
     generation: u64,
     account: Account,
+    #[serde(default)]
+    accepted: bool,
     scope: Option<String>,
     presented: Option<String>,
     presented_expires_at: Option<Timestamp>,
@@ -204,6 +226,7 @@ mod tests {
             purpose: Purpose::Refresh,
             generation: 4,
             account: Account { id: Some("7".into()), ..Account::default() },
+            accepted: true,
             scope: Some("repo".into()),
             presented: Some(RefreshToken::new("r3")),
             presented_expires_at: Some(Timestamp::from_seconds(9)),
@@ -219,6 +242,7 @@ mod tests {
         };
         let read = Sealed::from_bytes(sealed.to_bytes().expose_secret()).unwrap();
         assert_eq!(read.to_bytes().expose_secret(), sealed.to_bytes().expose_secret());
+        assert!(read.accepted);
         assert_eq!(read.presented.unwrap().expose_secret(), "r3");
         assert_eq!(read.answer.body.expose_secret(), b"access_token=a4&");
     }

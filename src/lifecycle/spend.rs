@@ -75,6 +75,7 @@ impl Integration {
             }
             (Flight::Rereading(_, attempts), end) => self.reread_done(attempts, end, now),
             (Flight::Verifying(_, fresh), Completion::Tried(trial)) => self.tried(fresh, trial, now),
+            (Flight::Accepting(_, accepted), end) => self.sealed_as_accepted(*accepted, &end, now),
             (Flight::Reviving(_, accepted), end) => self.revived(*accepted, &end, now),
             (Flight::Rejecting(_), _) => self.tidy(),
             (Flight::Tidying(_), end) => self.tidied(&end, now),
@@ -179,6 +180,7 @@ impl Integration {
             purpose: Purpose::Exchange,
             generation: self.next_generation(),
             account: Account::default(),
+            accepted: false,
             scope: None,
             presented: None,
             presented_expires_at: None,
@@ -252,7 +254,7 @@ impl Integration {
     }
 
     pub(super) fn refreshed(&mut self, sealed: Arc<Sealed>, issued: Issued, durable: bool, now: Timestamp) {
-        let (record, rotated) = record_of(&self.identity, &self.terms, &sealed, issued, None);
+        let (record, rotated) = record_of(&self.identity, &self.terms, &sealed, issued);
         if matches!(self.life, Life::Revoked(_)) {
             // It is the newest, and it is what the provider will be told of.
             self.grant = Some(Arc::new(record));
@@ -262,7 +264,7 @@ impl Integration {
         self.refreshes = self.refreshes.saturating_add(1);
         self.mended(&[Kind::Spending, Kind::Client]);
         self.note("refreshed", if rotated { "rotated" } else { "" });
-        if rotated {
+        if rotated || !durable {
             return self.keep(Accepted { record: Arc::new(record), sealed, durable, tell: false }, now);
         }
         let generation = sealed.generation.saturating_sub(1);
@@ -276,7 +278,7 @@ impl Integration {
         self.out.push(Effect::Tell(ConsentEnd::Refused { code, detail: detail.into() }));
     }
 
-    fn reread(&mut self, attempts: u32) {
+    pub(super) fn reread(&mut self, attempts: u32) {
         let op = self.op();
         self.flight = Some(Flight::Rereading(Step::Busy(op), attempts));
         self.out.push(Effect::Load { op });
@@ -284,6 +286,7 @@ impl Integration {
 
     /// "Invalid grant": adopt a newer generation, or an operator's own write; else the grant needs a person.
     fn reread_done(&mut self, attempts: u32, end: Completion, now: Timestamp) {
+        self.refused = false;
         if matches!(self.life, Life::Revoked(_)) {
             return self.tidy();
         }
@@ -358,7 +361,8 @@ impl Integration {
         self.note("settled", "");
         self.release();
         if self.unread && matches!(self.life, Life::Unconnected(_)) {
-            self.load(self.mark.standing == Standing::NeedsReauth);
+            let refused = std::mem::take(&mut self.refused) || self.mark.standing == Standing::NeedsReauth;
+            self.load(refused.then_some(self.mark.generation));
         }
         // What only memory holds is sealed as soon as the disk takes it.
         let revoked = matches!(self.life, Life::Revoked(_));
@@ -400,7 +404,6 @@ pub(super) fn record_of(
     terms: &super::Terms,
     sealed: &Sealed,
     issued: Issued,
-    account: Option<Account>,
 ) -> (Record, bool) {
     let received = sealed.answer.received_at;
     let rotated = match (&issued.refresh_token, &sealed.presented) {
@@ -422,7 +425,7 @@ pub(super) fn record_of(
         expires_at: expires_in.map(|life| received.plus(life)),
         refresh_token_expires_at: if keeps_presented { sealed.presented_expires_at } else { refresh_ends },
         scope: issued.scope.or_else(|| sealed.scope.clone()),
-        account: account.unwrap_or_else(|| sealed.account.clone()),
+        account: sealed.account.clone(),
         status: RecordStatus::Connected,
         written_at: received,
     };

@@ -21,6 +21,7 @@ fn answer(generation: u64, body: usize) -> Arc<Sealed> {
         purpose: Purpose::Refresh,
         generation,
         account: Account::default(),
+        accepted: false,
         scope: None,
         presented: Some(RefreshToken::new("canary-presented")),
         presented_expires_at: None,
