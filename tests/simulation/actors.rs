@@ -424,10 +424,13 @@ impl World {
             let record = Record::from_json(text.as_bytes(), &self.roles[who].identity).ok()?;
             Some((record.generation, *id))
         });
-        if let Some((_, id)) = newest.max()
+        let newest = newest.max();
+        if let Some((_, id)) = newest
             && secret.labels.current != Some(id)
         {
             secret.relabel(id, self.now);
+        } else if newest.is_none() {
+            secret.empty(self.now);
         }
         secret.strangers_own = None;
     }

@@ -19,6 +19,7 @@ struct Held {
     intent: Option<(u64, usize, Intent)>,
     answers: BTreeMap<u64, (u64, usize, Arc<Sealed>)>,
     mark: Option<(u64, usize, Mark)>,
+    mark_in_doubt: bool,
 }
 
 /// One piece of work for the spool.
@@ -36,6 +37,9 @@ impl Journal {
     pub(crate) fn open(disk: &mut Disk, many: usize, chance: &mut Chance) -> Result<Self, Stop> {
         if disk.weather == Weather::ReadOnly {
             return Err(Stop::Fault(SpoolFault::Broken));
+        }
+        for pool in [Pool::Small, Pool::Large] {
+            disk.sync_pool(pool, chance)?;
         }
         let mut journal = Self { sequence: 0, held: (0..many).map(|_| Held::default()).collect() };
         for (cell, _pool, content) in disk.scan() {
@@ -55,7 +59,6 @@ impl Journal {
                 disk.grow(pool)?;
             }
         }
-        let _later = chance.next();
         Ok(journal)
     }
 
@@ -159,9 +162,12 @@ impl Journal {
         (mark, slot): (Mark, &SlotFate),
         chance: &mut Chance,
     ) -> Result<(), Stop> {
-        let same = self.held[who].mark.is_some_and(|(_, _, old)| old == mark);
+        let held = &mut self.held[who];
+        let same = held.mark.is_some_and(|(_, _, old)| old == mark) && !held.mark_in_doubt;
         if !same {
+            held.mark_in_doubt = true;
             let (sequence, cell) = self.write(disk, who, Kind::Mark(mark), chance)?;
+            self.held[who].mark_in_doubt = false;
             if let Some((_, cell, _)) = self.held[who].mark.replace((sequence, cell, mark)) {
                 disk.scrub(cell)?;
             }

@@ -50,8 +50,8 @@ pub(crate) struct Case {
     /// Not before this time by the wall clock, set at this true time.
     wait: Option<(Timestamp, i64)>,
     pub(crate) id_taken: bool,
-    /// The generation and the bytes under which a token was last sent to the store in this run.
-    pub(crate) writes: BTreeMap<Rt, (u64, Rc<[u8]>)>,
+    /// The generation and the bytes under which an answer was last sent to the store in this run.
+    pub(crate) writes: BTreeMap<At, (u64, Rc<[u8]>)>,
     pub(crate) clear: Option<(u64, Rc<[u8]>)>,
     pub(crate) seen: BTreeSet<u64>,
     waiters: u32,
@@ -126,6 +126,12 @@ impl World {
         for (who, found) in found.iter().enumerate() {
             for sealed in &found.answers {
                 self.sealed(who, sealed);
+                if let Some(presented) = &sealed.presented {
+                    let rt = Rt::of(presented.expose_secret());
+                    if matches!(meaning_of(&sealed.answer), Meaning::InvalidGrant) {
+                        self.ledger.rts[rt.0].known.refused_in = Some(self.run);
+                    }
+                }
             }
             let case = &mut self.oracle.cases[who];
             case.word = Some("pending");
@@ -221,7 +227,7 @@ impl World {
             .iter()
             .any(|code| code.family == Some(family) && code.brought_at >= ended.asked_at);
         if later {
-            self.oracle.cases[who].ended = None;
+            (self.oracle.cases[who].ended, self.oracle.cases[who].clear) = (None, None);
         } else {
             self.broken("5", format_args!("app{who}: {} is served after the revocation", at.text()));
         }

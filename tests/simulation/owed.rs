@@ -134,7 +134,10 @@ impl World {
         }
         let value: Rc<[u8]> = record.to_json().expose_secret().into();
         let case = &mut self.oracle.cases[who];
-        let before = case.writes.insert(rt, (record.generation, Rc::clone(&value)));
+        let Some(access) = record.access_token.as_ref().map(|token| At::of(token.expose_secret())) else {
+            return;
+        };
+        let before = case.writes.insert(access, (record.generation, Rc::clone(&value)));
         let taken = std::mem::take(&mut case.id_taken);
         if let Some((generation, bytes)) = before
             && !taken

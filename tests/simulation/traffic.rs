@@ -268,6 +268,7 @@ impl World {
     fn revoke_it(&mut self, key: (u32, usize, Op), back: i64, refresh: Option<Rt>, access: Option<At>) {
         let provider = self.provider_of(key.1);
         if !provider.revokes {
+            self.was_told(key.1, refresh);
             return self.answer_later(key, back, Completion::UpstreamRevoked(Revocation::Unsupported));
         }
         let bad = provider.trouble != crate::provider::Trouble::Fine;
