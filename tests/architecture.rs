@@ -255,6 +255,7 @@ const TEST_FILES: &[&str] = &[
     "src/edge/socket/control_tests.rs",
     "src/edge/web/testing.rs",
     "src/lifecycle/outages.rs",
+    "src/lifecycle/revocations.rs",
     "src/lifecycle/rows.rs",
     "src/lifecycle/world.rs",
 ];

@@ -8,9 +8,11 @@ mod answer;
 mod audit;
 mod callback;
 mod consent;
+mod doubt;
 mod effect;
 mod ending;
 mod event;
+mod fresh;
 mod id_token;
 mod identity;
 mod keep;
@@ -32,6 +34,8 @@ mod writes;
 
 #[cfg(test)]
 mod outages;
+#[cfg(test)]
+mod revocations;
 #[cfg(test)]
 mod rows;
 #[cfg(test)]
@@ -55,7 +59,7 @@ pub use machine::Integration;
 pub use record::{Account, NotARecord, Record, RecordStatus};
 pub use recover::Recovery;
 pub use refusal::{Code, Missing, Refusal};
-pub use sealed::{Found, Intent, Mark, Purpose, Sealed, Standing};
+pub use sealed::{Doubted, Found, Intent, Mark, Purpose, Sealed, Standing};
 pub use state::{FlowKeys, Random, cookie_suffix};
 pub use terms::{Dialect, ExpectedAccount, IdTokenRules, Outage, Rotation, Terms};
 pub use view::{Action, Status, View};
