@@ -10,8 +10,8 @@ use crate::edge::schedule::{NotASchedule, Schedules};
 use crate::edge::socket::Operators;
 use crate::edge::spool::Spool;
 use crate::edge::web::WebSettings;
-use crate::engine::{Handle, Reload};
-use crate::lifecycle::IntegrationId;
+use crate::engine::{Handle, Reload, Trail};
+use crate::lifecycle::{Actor, AuditEvent, Code, IntegrationId};
 use crate::secret::SealKey;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -36,6 +36,7 @@ pub(super) struct Reloader {
     pub(super) public_url: Arc<ArcSwap<Url>>,
     pub(super) operators: Arc<ArcSwap<Operators>>,
     pub(super) schedules: Firings,
+    pub(super) trail: Arc<dyn Trail>,
 }
 
 /// The schedules that run, and where their firings go.
@@ -58,6 +59,9 @@ impl Reloader {
                 Ok(_) => tracing::info!("reloaded"),
                 Err(_) => tracing::error!("the new configuration was refused; the old one stays in force"),
             }
+            let event = AuditEvent::done("reloaded", Actor::Grantd);
+            let outcome = if end.is_ok() { "ok" } else { Code::InvalidRequest.word() };
+            self.trail.record(AuditEvent { outcome, ..event });
             // Whoever asked may have gone.
             let _gone = reload.reply.send(end);
         }

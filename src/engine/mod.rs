@@ -19,4 +19,6 @@ pub use ports::{
 pub use run::{Engine, Ports};
 
 #[cfg(test)]
+mod audit_tests;
+#[cfg(test)]
 pub(crate) mod testing;

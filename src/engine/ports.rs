@@ -1,7 +1,7 @@
 //! What the engine asks of the world. `daemon` plugs the edges in; tests plug in doubles.
 
 use crate::lifecycle::{
-    AuditEvent, Beginning, Completion, Effect, Entry, Identity, Missing, Random, Refusal, Sealed,
+    AuditEvent, Beginning, Completion, Effect, Identity, Missing, Random, Refusal, Sealed,
 };
 use crate::secret::StateToken;
 use crate::time::Timestamp;
@@ -18,9 +18,6 @@ pub trait Performer: Send + Sync {
 
     /// The answers of an integration that are in quarantine, the oldest first.
     fn quarantined(&self, identity: &Identity) -> Pending<Vec<Arc<Sealed>>>;
-
-    /// Leaves a line in the audit trail. Must not block.
-    fn audit(&self, identity: &Identity, entry: &Entry);
 }
 
 /// The audit trail: keeps events in order, chained, and gives them back.

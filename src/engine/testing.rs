@@ -1,11 +1,13 @@
 //! A stage for the tests of the edges: a handle and a board whose engine is played by an actor.
 
 use super::handle::{Ask, Ended, Going, Handle, Landing, Reload, Start, Started};
-use super::{Board, Cell, Served};
-use crate::lifecycle::{Binding, Callback, Code, IntegrationId, Invitation, Lease, Refusal, View};
+use super::{Board, Cell, Pending, Served, Trail};
+use crate::lifecycle::{
+    AuditEvent, Binding, Callback, Code, IntegrationId, Invitation, Lease, Refusal, View,
+};
 use crate::secret::Ticket;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 
 /// Plays the engine. What is not overridden is refused with `integration_not_found`.
@@ -67,6 +69,30 @@ impl Stage {
     /// Puts other bindings in force.
     pub(crate) fn bind(&self, bindings: Vec<Binding>) {
         self.handle.board().bind(bindings);
+    }
+}
+
+/// A trail that keeps what is recorded.
+#[derive(Default)]
+pub(crate) struct Notes(Mutex<Vec<AuditEvent>>);
+
+impl Notes {
+    /// What was recorded since the last look.
+    pub(crate) fn take(&self) -> Vec<AuditEvent> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl Trail for Notes {
+    fn record(&self, event: AuditEvent) {
+        self.0.lock().unwrap().push(event);
+    }
+
+    fn after(&self, sequence: u64, most: usize) -> Pending<Vec<serde_json::Value>> {
+        let first = usize::try_from(sequence).unwrap();
+        let count = self.0.lock().unwrap().len();
+        let numbered = (1..=count).skip(first).take(most);
+        Box::pin(std::future::ready(numbered.map(|seq| serde_json::json!({ "seq": seq })).collect()))
     }
 }
 

@@ -188,6 +188,13 @@ impl Consents {
         flow.finish(callback)
     }
 
+    /// Whose flow a callback says it ends, whether it may or not; for the audit trail.
+    #[must_use]
+    pub fn whose(&self, callback: &Callback) -> Option<&Identity> {
+        let flow = self.flows.get(&fingerprint(callback.state.as_ref()?))?;
+        Some(&flow.invitation.identity)
+    }
+
     /// Forgets what is over.
     pub fn sweep(&mut self, now: Timestamp) {
         self.links.retain(|_, link| now < link.invitation.expires_at);

@@ -26,6 +26,7 @@ mod outage;
 mod peers;
 mod permissions;
 mod policies;
+mod preflight;
 mod reloading;
 mod revoking;
 mod rotating;

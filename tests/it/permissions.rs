@@ -63,7 +63,7 @@ fn a_flow_does_not_begin_where_its_record_could_not_be_kept() {
     let daemon = Daemon::start(&world);
     let ran = daemon.cli(&["connect", World::INTEGRATION]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{}", ran.stderr);
-    for said in ["preflight_failed", world.secret().as_str()] {
+    for said in ["preflight_failed", "aws secretsmanager create-secret", world.secret().as_str()] {
         assert!(ran.stderr.contains(said), "{said}: {}", ran.stderr);
     }
     let asked = json!({ "integration": World::INTEGRATION });

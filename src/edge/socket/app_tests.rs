@@ -5,7 +5,7 @@ use super::app::serve_within;
 use super::desk::{Desk, Pace};
 use super::seats::Limits;
 use super::testing::{Hands, Line, Reply, START, get, lease, reply, view};
-use crate::engine::testing::{Actor, Stage};
+use crate::engine::testing::{Actor, Notes, Stage};
 use crate::lifecycle::testing::identity;
 use crate::lifecycle::{Allow, Binding, IntegrationId, NOBODY, Status, Who};
 use crate::time::Timestamp;
@@ -57,7 +57,8 @@ impl Rig {
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join("app.sock")).unwrap();
         let (clock, stop) = (Arc::new(Hands::new()), CancellationToken::new());
-        let mut desk = Desk::new(stage.handle.clone(), clock.clone(), stop.clone());
+        let trail = Arc::new(Notes::default());
+        let mut desk = Desk::new(stage.handle.clone(), clock.clone(), trail, stop.clone());
         desk.pace = pace;
         let thread = serve_within(bounds, listener, desk).unwrap();
         Self { directory, stage, clock, stop, thread, nudges }

@@ -8,7 +8,8 @@ use super::answers::{misfit, nowhere, refused};
 use super::orders;
 use super::peer::Peer;
 use super::seats::Limits;
-use crate::engine::{Clock, Handle};
+use super::witness;
+use crate::engine::{Clock, Handle, Trail};
 use crate::lifecycle::{Caller, Code, NOBODY, Refusal};
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -36,6 +37,8 @@ pub struct ControlDesk {
     pub operators: Arc<ArcSwap<Operators>>,
     /// Where links lead.
     pub public_url: Arc<ArcSwap<Url>>,
+    /// Keeps the audit trail.
+    pub trail: Arc<dyn Trail>,
 }
 
 /// Who may operate, beside root.
@@ -89,11 +92,13 @@ fn router(desk: ControlDesk) -> Router {
         .route("/v1/integrations/{integration}/revoke", post(orders::revoke))
         .route("/v1/integrations/{integration}/recover", post(orders::recover))
         .route("/v1/reload", post(orders::reload))
+        .route("/v1/audit", get(orders::audit))
         .route("/healthz", get(orders::health))
         .route("/readyz", get(orders::health))
         .fallback(async || nowhere::<Body>(HeaderMap::new()))
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(from_fn_with_state(desk.clone(), witness::watch))
         .layer(from_fn_with_state(desk.clone(), judge))
         .with_state(desk)
 }
@@ -108,7 +113,7 @@ async fn judge(
     if desk.operators.load().include(peer.caller()) {
         return next.run(request).await;
     }
-    tracing::warn!(peer_uid = peer.caller().uid, "a stranger on the control socket is refused");
+    witness::turn_away(&desk, &peer, &request);
     let refusal = Refusal::new(
         Code::NotAnAdmin,
         "only root, grantd's own user and members of sockets.control_group may do that",

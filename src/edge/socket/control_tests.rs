@@ -2,7 +2,7 @@
 
 use super::control::{ControlDesk, Operators, serve_control};
 use super::testing::{Hands, Line, Reply, START, ask, get, view};
-use crate::engine::testing::{Actor, Stage};
+use crate::engine::testing::{Actor, Notes, Stage};
 use crate::engine::{Ended, Going, Landed, Landing, Start, Started};
 use crate::lifecycle::testing::identity;
 use crate::lifecycle::{Account, Callback, Code, IntegrationId, Refusal, Revocation, Status, View};
@@ -102,6 +102,7 @@ impl Rig {
             clock: Arc::new(Hands::new()),
             operators: Arc::clone(&operators),
             public_url: Arc::new(ArcSwap::from_pointee("https://grantd.example/below/".parse().unwrap())),
+            trail: Arc::new(Notes::default()),
         };
         let stop = CancellationToken::new();
         let mut server = JoinSet::new();

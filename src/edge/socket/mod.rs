@@ -13,10 +13,14 @@ mod events;
 mod orders;
 mod peer;
 mod seats;
+mod tally;
 mod wish;
+mod witness;
 
 #[cfg(test)]
 mod app_tests;
+#[cfg(test)]
+mod audit_tests;
 #[cfg(test)]
 mod control_tests;
 #[cfg(test)]

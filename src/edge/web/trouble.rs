@@ -184,7 +184,7 @@ mod tests {
             let missing = Missing { what: "w".into(), place: "p".into(), fix: "f".into() };
             let refusal = Refusal::new(*code, "what happened")
                 .with_actions(&[Action::Connect])
-                .with_missing(if *code == Code::PreflightFailed { vec![missing] } else { Vec::new() });
+                .with_missing(vec![missing]);
             let expected = refusal.problem();
             let answer = Trouble::from(refusal).answer(Voice::Problem, &visit("https://grantd.acme.example"));
             assert_eq!(answer.status().as_u16(), code.status());

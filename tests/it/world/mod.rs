@@ -10,6 +10,7 @@ mod oidc;
 mod process;
 mod proxy;
 mod setup;
+mod vault;
 mod waiting;
 
 pub use aws::{Aws, ministack, moto};
@@ -21,4 +22,5 @@ pub use oidc::{Client, Fault, fingerprint, oidc};
 pub use process::run;
 pub use proxy::{Proxy, Trouble};
 pub use setup::{Config, World, binding, peers_home, shared_group};
+pub use vault::Vault;
 pub use waiting::{Stopwatch, eventually, never};
