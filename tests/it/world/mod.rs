@@ -16,7 +16,7 @@ mod waiting;
 pub use aws::{Aws, ministack, moto};
 pub use browser::{Browser, Page};
 pub use daemon::{Daemon, Ran, grantd, second, token_path};
-pub use http::{Answer, Connection, as_other_user, fetch, is_root, own_uid, try_fetch};
+pub use http::{Answer, Connection, as_other_user, fetch, is_root, own_uid, partly_tested, try_fetch};
 pub use leaks::assert_none;
 pub use oidc::{Client, Fault, fingerprint, oidc};
 pub use process::run;
