@@ -4,7 +4,7 @@
 
 use super::compose::{Composer, plan};
 use super::performer::Routes;
-use super::run::{StartError, found, operators, web_settings};
+use super::run::{StartError, found, open_settings, operators};
 use crate::config::{Checked, Config, Problems};
 use crate::edge::schedule::{NotASchedule, Schedules};
 use crate::edge::socket::Operators;
@@ -72,7 +72,7 @@ impl Reloader {
         let Checked { config, warnings } = (self.rereads)().map_err(|problems| problems.to_string())?;
         self.check_places(&config)?;
         let plain = |error: StartError| error.to_string();
-        let settings = web_settings(&config, self.composer.around.as_ref()).map_err(plain)?;
+        let settings = open_settings(&config, &mut self.composer).map_err(plain)?;
         let fresh = self.composer.routes(&config, &self.key).map_err(|error| error.to_string())?;
         let running = start(&config, &self.schedules.due).await.map_err(|error| error.to_string())?;
         std::mem::replace(&mut self.schedules.running, running).stop().await;

@@ -7,7 +7,7 @@ use super::compose::{Composer, plan};
 use super::key::{KeyTrouble, seal_key};
 use super::performer::{Edges, Routes};
 use super::reload::{Reloader, Rereads, schedules};
-use crate::config::{Config, Surroundings};
+use crate::config::{Config, People, Surroundings};
 use crate::edge::audit::{Ledger, LedgerError};
 use crate::edge::clock::WallClock;
 use crate::edge::entropy::KernelEntropy;
@@ -16,7 +16,7 @@ use crate::edge::schedule::NotASchedule;
 use crate::edge::socket::{BindError, ControlDesk, Operators, bind, serve_app, serve_control};
 use crate::edge::spool::{Leftover, Spool, SpoolError};
 use crate::edge::systemd::{self, Passed};
-use crate::edge::web::{self, TlsError, Web, WebSettings};
+use crate::edge::web::{self, Organization, TlsError, Web, WebSettings};
 use crate::engine::{Clock, Engine, Handle, Ports, Trail};
 use crate::lifecycle::{Actor, AuditEvent, Consents, FlowKeys, Found, IntegrationId};
 use arc_swap::ArcSwap;
@@ -130,7 +130,7 @@ impl Daemon {
         report(leftovers, &spool, &plan);
 
         let listeners = Listeners::open(&config, passed)?;
-        let settings = Arc::new(ArcSwap::from_pointee(web_settings(&config, around.as_ref())?));
+        let settings = Arc::new(ArcSwap::from_pointee(open_settings(&config, &mut composer)?));
         let public_url = Arc::new(ArcSwap::from_pointee(config.server.public_url.clone()));
         let operators = Arc::new(ArcSwap::from_pointee(operators(&config)));
 
@@ -152,7 +152,7 @@ impl Daemon {
             public_url: Arc::clone(&public_url),
             trail: Arc::clone(&trail),
         };
-        let web = Web { handle: handle.clone(), clock, settings: Arc::clone(&settings) };
+        let web = web_of(&handle, clock, &trail, &settings);
         let schedules = schedules(&config, &handle, &mut tasks, &stop).await?;
         let reloader = Reloader {
             now: config,
@@ -314,6 +314,27 @@ pub(super) fn operators(config: &Config) -> Operators {
     Operators { own_uid: rustix::process::geteuid().as_raw(), group: config.sockets.control_group }
 }
 
+fn web_of(
+    handle: &Handle,
+    clock: Arc<dyn Clock>,
+    trail: &Arc<dyn Trail>,
+    settings: &Arc<ArcSwap<WebSettings>>,
+) -> Web {
+    Web {
+        handle: handle.clone(),
+        clock,
+        entropy: Arc::new(KernelEntropy),
+        trail: Arc::clone(trail),
+        settings: Arc::clone(settings),
+    }
+}
+
+/// The settings, with the sign-in that the configuration names.
+pub(super) fn open_settings(config: &Config, composer: &mut Composer) -> Result<WebSettings, StartError> {
+    let sign_in = composer.sign_in(config).map_err(|error| StartError::Secret(error.to_string()))?;
+    Ok(WebSettings { sign_in, ..web_settings(config, composer.around.as_ref())? })
+}
+
 pub(super) fn web_settings(config: &Config, around: &dyn Surroundings) -> Result<WebSettings, StartError> {
     let tls = match &config.server.tls {
         None => None,
@@ -326,7 +347,18 @@ pub(super) fn web_settings(config: &Config, around: &dyn Surroundings) -> Result
         }
     };
     let public_url: Url = config.server.public_url.clone();
-    Ok(WebSettings { public_url, tls, trusted_proxies: config.server.trusted_proxies.clone() })
+    let people = |people: &People| Organization {
+        admins: people.admins.clone(),
+        external_ids: people.external_ids.clone(),
+    };
+    Ok(WebSettings {
+        public_url,
+        tls,
+        trusted_proxies: config.server.trusted_proxies.clone(),
+        sign_in: None,
+        organizations: config.organizations.iter().map(|(id, of)| (id.clone(), people(of))).collect(),
+        integrations: plan(config).integrations,
+    })
 }
 
 /// What the spool holds for each integration of a plan.

@@ -8,9 +8,9 @@ use super::{
 };
 use crate::lifecycle::testing::identity;
 use crate::lifecycle::{
-    Actor, AuditEvent, Bearer, Beginning, Callback, Code, Completion, Consents, Dialect, Effect,
-    ExpectedAccount, FlowKeys, Frozen, Identity, Loaded, Missing, Outage, Random, Refusal, Rotation, Sealed,
-    Terms,
+    Actor, AuditEvent, Bearer, Beginning, Callback, Code, Completion, Confirmation, Consents, Dialect,
+    Effect, ExpectedAccount, FlowKeys, Frozen, Identity, Loaded, Missing, Outage, Random, Refusal, Rotation,
+    Sealed, Terms,
 };
 use crate::secret::{AuthCode, SealKey, StateToken, Ticket};
 use crate::time::Timestamp;
@@ -146,8 +146,8 @@ async fn links_and_callbacks_leave_an_event_each_and_a_transition_exactly_one() 
     let done = |what| AuditEvent::done(what, Actor::Grantd);
     let _not_found = handle.start(start("gone")).await.unwrap_err();
     let started = handle.start(start("github")).await.unwrap();
-    let _unknown = handle.confirm(Ticket::new("canary-ticket")).await.unwrap_err();
-    let going = handle.confirm(started.ticket).await.unwrap();
+    let _unknown = handle.confirm(Ticket::new("canary-ticket"), Confirmation::default()).await.unwrap_err();
+    let going = handle.confirm(started.ticket, Confirmation::default()).await.unwrap();
     assert_eq!(
         trail.take(),
         [

@@ -11,9 +11,9 @@ use super::ports::{
     AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Performer, Preflight, Trail,
 };
 use crate::lifecycle::{
-    Action, Actor, Asker, AuditEvent, Bearer, Callback, Code, Completion, ConsentEnd, Consents, Effect,
-    Event, Found, Identity, IntegrationId, Invitation, Missing, Op, Recovery, Refusal, Revocation, Sealed,
-    Status,
+    Action, Actor, Asker, AuditEvent, Bearer, Callback, Code, Completion, Confirmation, ConsentEnd, Consents,
+    Effect, Event, Found, Identity, IntegrationId, Invitation, Missing, Op, Recovery, Refusal, Revocation,
+    Sealed, Status,
 };
 use crate::secret::{StateToken, Ticket};
 use crate::time::Timestamp;
@@ -67,6 +67,7 @@ struct Asked {
     ticket: Ticket,
     invitation: Invitation,
     state: StateToken,
+    confirmation: Confirmation,
     reply: Reply<Going>,
 }
 
@@ -159,7 +160,7 @@ impl Engine {
             Ask::Peek(ticket, reply) => {
                 answer(reply, self.consents.peek(&ticket, self.ports.clock.now()).cloned());
             }
-            Ask::Confirm(ticket, reply) => self.confirm(ticket, reply),
+            Ask::Confirm(ticket, confirmation, reply) => self.confirm(ticket, confirmation, reply),
             Ask::Callback(callback, reply) => self.callback(*callback, reply),
             Ask::Refresh(id, reply) => self.refresh(&id, reply),
             Ask::Revoke(id, reply) => self.revoke(&id, reply),
@@ -239,7 +240,7 @@ impl Engine {
         Ok(Started { ticket, state, expires_at })
     }
 
-    fn confirm(&mut self, ticket: Ticket, reply: Reply<Going>) {
+    fn confirm(&mut self, ticket: Ticket, confirmation: Confirmation, reply: Reply<Going>) {
         let now = self.ports.clock.now();
         match self.consents.take(&ticket, now) {
             Err(refusal) => {
@@ -254,18 +255,18 @@ impl Engine {
                     expires_at: now.plus(self.plan.state_expiry),
                 };
                 let pending = self.ports.authorizer.authorize(request);
-                let asked = Box::new(Asked { ticket, invitation, state, reply });
+                let asked = Box::new(Asked { ticket, invitation, state, confirmation, reply });
                 let _task = self.tasks.spawn(async move { End::Authorized(asked, pending.await) });
             }
         }
     }
 
     fn authorized(&mut self, asked: Asked, result: Result<Authorized, Refusal>) {
-        let Asked { ticket, invitation, state, reply } = asked;
+        let Asked { ticket, invitation, state, confirmation, reply } = asked;
         self.note("link_confirmed", Actor::Grantd, Some(&invitation.identity), result.as_ref().err());
         match result {
             Ok(Authorized { url, beginning }) => {
-                let begun = self.consents.begin(invitation, state, beginning);
+                let begun = self.consents.begin(invitation, state, beginning, confirmation);
                 let (state, cookie, expires_at) = (begun.state, begun.cookie, begun.expires_at);
                 answer(reply, Ok(Going { url, state, cookie, expires_at }));
             }
@@ -277,8 +278,11 @@ impl Engine {
     }
 
     fn callback(&mut self, callback: Callback, reply: Reply<Landing>) {
-        let actor = match callback.bearer {
+        let actor = match &callback.bearer {
             Bearer::Browser(_) => Actor::Browser,
+            Bearer::Person { subject, .. } => {
+                Actor::Operator { subject: subject.clone(), name: subject.clone() }
+            }
             // The control socket says which one.
             Bearer::Operator => Actor::Grantd,
         };

@@ -3,7 +3,7 @@
 use super::handle::{Ask, Ended, Going, Handle, Landing, Reload, Start, Started};
 use super::{Board, Cell, Pending, Served, Trail};
 use crate::lifecycle::{
-    AuditEvent, Binding, Callback, Code, IntegrationId, Invitation, Lease, Refusal, View,
+    AuditEvent, Binding, Callback, Code, Confirmation, IntegrationId, Invitation, Lease, Refusal, View,
 };
 use crate::secret::Ticket;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ pub(crate) trait Actor: Send + 'static {
     fn invitation(&mut self, _ticket: Ticket) -> Result<Invitation, Refusal> {
         Err(unknown())
     }
-    fn confirm(&mut self, _ticket: Ticket) -> Result<Going, Refusal> {
+    fn confirm(&mut self, _ticket: Ticket, _confirmation: Confirmation) -> Result<Going, Refusal> {
         Err(unknown())
     }
     fn callback(&mut self, _callback: Callback) -> Result<Landing, Refusal> {
@@ -100,7 +100,7 @@ fn answer(actor: &mut impl Actor, ask: Ask) {
     let _reader_may_be_gone = match ask {
         Ask::Start(start, reply) => reply.send(actor.start(start)).is_ok(),
         Ask::Peek(ticket, reply) => reply.send(actor.invitation(ticket)).is_ok(),
-        Ask::Confirm(ticket, reply) => reply.send(actor.confirm(ticket)).is_ok(),
+        Ask::Confirm(ticket, how, reply) => reply.send(actor.confirm(ticket, how)).is_ok(),
         Ask::Callback(callback, reply) => reply.send(actor.callback(*callback)).is_ok(),
         Ask::Refresh(integration, reply) => reply.send(actor.refresh(integration)).is_ok(),
         Ask::Revoke(integration, reply) => reply.send(actor.revoke(integration)).is_ok(),

@@ -55,16 +55,24 @@ impl Integration {
             return self.reject(&fresh, Code::IntegrationRevoked, REVOKED_MEANWHILE);
         }
         match trial {
+            Trial::Valid(account) if account.replaces(&fresh.sealed.account) => {
+                self.note("consent_refused", "account_changed");
+                self.reject(
+                    &fresh,
+                    Code::WrongAccount,
+                    &format!(
+                        "{} authorized this, and it was {} before; nothing was stored: to replace the account, begin again and say so",
+                        account.called(),
+                        fresh.sealed.account.called()
+                    ),
+                );
+            }
             Trial::Valid(account) if self.terms.expected_account.accepts(&account) => {
                 self.validated = Some(now);
                 self.accept(fresh, account, now);
             }
             Trial::Valid(account) => {
-                let who = account
-                    .username
-                    .or(account.email)
-                    .or(account.id)
-                    .unwrap_or_else(|| "another account".into());
+                let who = account.called();
                 self.note("consent_refused", "wrong_account");
                 self.reject(
                     &fresh,
@@ -73,7 +81,7 @@ impl Integration {
                 );
             }
             // A token that has ended says nothing about the grant.
-            Trial::Invalid if self.terms.expected_account.is_any() && self.has_ended(&fresh, now) => {
+            Trial::Invalid if self.may_be_anybody(&fresh) && self.has_ended(&fresh, now) => {
                 self.accept(fresh, Account::default(), now);
             }
             Trial::Invalid => {
@@ -84,7 +92,7 @@ impl Integration {
                     "the provider rejects the token it just gave; nothing was stored",
                 );
             }
-            Trial::Silent if self.terms.expected_account.is_any() => {
+            Trial::Silent if self.may_be_anybody(&fresh) => {
                 self.accept(fresh, Account::default(), now);
             }
             Trial::Silent => {
@@ -97,6 +105,12 @@ impl Integration {
                 self.flight = Some(Flight::Verifying(Step::Until(now.plus(wait)), fresh));
             }
         }
+    }
+
+    /// Whether nobody is expected in particular, or the provider cannot say who it was.
+    fn may_be_anybody(&self, fresh: &Fresh) -> bool {
+        let known_before = self.terms.can_try && fresh.sealed.account.id.is_some();
+        self.terms.expected_account.is_any() && !known_before
     }
 
     /// Sealed once more with what is known now: a crash must not bring the consent before the judge again.
@@ -120,9 +134,10 @@ impl Integration {
     }
 
     pub(super) fn sealed_as_accepted(&mut self, mut accepted: Accepted, end: &Completion, now: Timestamp) {
-        match end {
-            Completion::SealFailed(fault) => self.fail(Kind::Sealing, fault.word(), now),
-            _ => accepted.durable = true,
+        if let Completion::SealFailed(fault) = end {
+            self.fail(Kind::Sealing, fault.word(), now);
+        } else {
+            accepted.durable = true;
         }
         self.revive(accepted, now);
     }

@@ -18,6 +18,7 @@ mod identity;
 mod keep;
 mod life;
 mod machine;
+mod operator;
 mod outcome;
 mod policy;
 mod portrait;
@@ -49,13 +50,18 @@ pub use access::{
 };
 pub use answer::{Answer, Spent, WireFault};
 pub use audit::{Actor, AuditEvent};
-pub use consent::{Bearer, Beginning, Begun, Callback, Consents, Invitation, Returned};
+pub use consent::{
+    Bearer, Beginning, Begun, Callback, Confirmation, Consents, Invitation, Returned, check_issuer,
+};
 pub use effect::{ConsentEnd, Effect, Effects, Entry, Lease, Op, SlotFate};
 pub use event::{
-    Asker, Completion, Event, Exchange, Frozen, Loaded, Revocation, SpoolFault, StoreFault, Trial,
+    AccountChange, Asker, Completion, Event, Exchange, Frozen, Loaded, Revocation, SpoolFault, StoreFault,
+    Trial,
 };
+pub use id_token::check as check_id_token;
 pub use identity::{Identity, IntegrationId, NotAnIdentifier, OrganizationId, ProviderId};
 pub use machine::Integration;
+pub use operator::{Admins, Person};
 pub use record::{Account, NotARecord, Record, RecordStatus};
 pub use recover::Recovery;
 pub use refusal::{Code, Missing, Refusal};

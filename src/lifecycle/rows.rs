@@ -3,8 +3,9 @@
 use super::testing::record;
 use super::world::{World, answer, terms};
 use super::{
-    Asker, Code, Completion, ConsentEnd, Event, ExpectedAccount, Found, Intent, Loaded, Mark, Purpose,
-    Record, Revocation, Rotation, Spent, SpoolFault, Standing, Status, StoreFault, Terms, Trial, WireFault,
+    Account, AccountChange, Asker, Code, Completion, ConsentEnd, Event, ExpectedAccount, Found, Intent,
+    Loaded, Mark, Purpose, Record, Revocation, Rotation, Spent, SpoolFault, Standing, Status, StoreFault,
+    Terms, Trial, WireFault,
 };
 use std::time::Duration;
 
@@ -71,7 +72,7 @@ fn a_wrong_account_is_given_back_and_the_life_before_it_stays() {
     let mut world = World::with(Terms { expected_account, ..terms(Rotation::Strict) });
     world.restore_record(3);
     world.line();
-    let other = super::Account { username: Some("mallory".into()), ..super::Account::default() };
+    let other = Account { username: Some("mallory".into()), ..Account::default() };
     world.will("try", Completion::Tried(Trial::Valid(other)));
     world.consent();
     assert_eq!(world.line(), "claim intend exchange seal try tell revoke_upstream scrub release");
@@ -79,6 +80,41 @@ fn a_wrong_account_is_given_back_and_the_life_before_it_stays() {
     assert_eq!(world.revoked_upstream, [Some("fresh-1".to_owned())]);
     assert_eq!(world.machine.view(world.now).generation, 3);
     assert!(world.served() && world.stored.is_empty());
+}
+
+/// A world whose record names an account, in which another one authorizes next.
+fn about_to_change_hands() -> World {
+    let mut world = World::new(Rotation::Strict);
+    world.restart(Found::default());
+    let named = |id: &str| Trial::Valid(Account { id: Some(id.into()), ..Account::default() });
+    world.will("try", Completion::Tried(named("acme")));
+    world.consent();
+    world.line();
+    world.told.clear();
+    world.will("try", Completion::Tried(named("mallory")));
+    world
+}
+
+#[test]
+fn another_account_than_before_is_given_back_unless_a_person_said_yes() {
+    let mut world = about_to_change_hands();
+    world.consent();
+    assert_eq!(world.line(), "claim intend exchange seal try tell revoke_upstream scrub release");
+    assert!(matches!(&world.told[..], [ConsentEnd::Refused { code: Code::WrongAccount, .. }]));
+    assert_eq!(world.machine.view(world.now).account.id.as_deref(), Some("acme"));
+    let mut world = about_to_change_hands();
+    world.consent_by(AccountChange::Allowed);
+    assert_eq!(world.line(), "claim intend exchange seal try seal publish store tell scrub release");
+    assert_eq!(world.machine.view(world.now).account.id.as_deref(), Some("mallory"));
+}
+
+#[test]
+fn a_known_account_waits_for_the_provider_to_name_the_new_one() {
+    let mut world = about_to_change_hands();
+    world.script.clear();
+    world.will("try", Completion::Tried(Trial::Silent));
+    world.consent();
+    assert_eq!(world.told, [ConsentEnd::Unverified]);
 }
 
 #[test]
@@ -443,8 +479,7 @@ fn a_restored_tombstone_or_a_revoked_record_stays_revoked() {
     });
     assert_eq!((world.status(), world.line().as_str()), (Status::Revoked, ""));
     let mut other = World::new(Rotation::Strict);
-    let cleared =
-        Record::cleared(super::testing::identity("github"), 5, super::Account::default(), other.now);
+    let cleared = Record::cleared(super::testing::identity("github"), 5, Account::default(), other.now);
     other.will("load", Completion::Loaded(Loaded::Record(Box::new(cleared))));
     other.restart(Found::default());
     assert_eq!((other.status(), other.mark.standing), (Status::Revoked, Standing::Revoked));

@@ -9,8 +9,8 @@ use super::machine::Integration;
 use super::outcome::{Issued, Outcome, classify};
 use super::restore::is_worth_keeping;
 use super::{
-    Account, Answer, Code, Completion, ConsentEnd, Doubted, Effect, Exchange, Intent, Loaded, Purpose,
-    Record, RecordStatus, Sealed, Spent, Standing, policy,
+    Account, AccountChange, Answer, Code, Completion, ConsentEnd, Doubted, Effect, Exchange, Intent, Loaded,
+    Purpose, Record, RecordStatus, Sealed, Spent, Standing, policy,
 };
 use crate::secret::{Nonce, RefreshToken};
 use crate::time::Timestamp;
@@ -188,9 +188,15 @@ impl Integration {
             answer,
         };
         let sealed = match spend {
-            Spend::Exchange(exchange) => {
-                Sealed { nonce: exchange.frozen.nonce.as_ref().map(Nonce::duplicate), ..base }
-            }
+            Spend::Exchange(exchange) => Sealed {
+                nonce: exchange.frozen.nonce.as_ref().map(Nonce::duplicate),
+                // Sealed with the answer, so that the rule outlives a restart: the account that must not change.
+                account: match exchange.account {
+                    AccountChange::Refused => grant.map(|grant| grant.account.clone()).unwrap_or_default(),
+                    AccountChange::Allowed => Account::default(),
+                },
+                ..base
+            },
             Spend::Refresh(_) => Sealed {
                 purpose: Purpose::Refresh,
                 account: grant.map(|grant| grant.account.clone()).unwrap_or_default(),

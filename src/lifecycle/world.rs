@@ -2,9 +2,9 @@
 
 use super::testing::{identity, record};
 use super::{
-    Account, Answer, Completion, Dialect, Effect, Entry, Event, Exchange, ExpectedAccount, Found, Frozen,
-    Integration, Intent, Loaded, Mark, Op, Outage, Record, Revocation, Rotation, Sealed, SlotFate, Spent,
-    Terms, Trial,
+    Account, AccountChange, Answer, Completion, Dialect, Effect, Entry, Event, Exchange, ExpectedAccount,
+    Found, Frozen, Integration, Intent, Loaded, Mark, Op, Outage, Record, Revocation, Rotation, Sealed,
+    SlotFate, Spent, Terms, Trial,
 };
 use crate::secret::{AuthCode, SecretBytes};
 use crate::time::Timestamp;
@@ -145,6 +145,10 @@ impl World {
     }
 
     pub(super) fn consent(&mut self) {
+        self.consent_by(AccountChange::Refused);
+    }
+
+    pub(super) fn consent_by(&mut self, account: AccountChange) {
         self.happens(Event::CodeReceived(Box::new(Exchange {
             code: AuthCode::new("code"),
             frozen: Frozen {
@@ -155,6 +159,7 @@ impl World {
                 verifier: None,
                 nonce: None,
             },
+            account,
         })));
     }
 

@@ -10,8 +10,8 @@ use crate::engine::testing::{Actor as Engine, Notes, Stage};
 use crate::engine::{Ended, Going, Landed, Landing, Start, Started};
 use crate::lifecycle::testing::identity;
 use crate::lifecycle::{
-    Account, Actor, Allow, AuditEvent, Binding, Callback, Code, IntegrationId, Refusal, Revocation, Status,
-    View, Who,
+    Account, Actor, Allow, AuditEvent, Binding, Callback, Code, Confirmation, IntegrationId, Refusal,
+    Revocation, Status, View, Who,
 };
 use crate::secret::{StateToken, Ticket};
 use arc_swap::ArcSwap;
@@ -36,7 +36,7 @@ impl Engine for Obedient {
         })
     }
 
-    fn confirm(&mut self, _ticket: Ticket) -> Result<Going, Refusal> {
+    fn confirm(&mut self, _ticket: Ticket, _how: Confirmation) -> Result<Going, Refusal> {
         Ok(Going {
             url: "https://provider.example/?state=canary-state".into(),
             state: StateToken::new("canary-state"),

@@ -6,7 +6,9 @@ use super::answers::{answer, bytes_of, json, json_of, misfit, nowhere, refused};
 use super::control::ControlDesk;
 use super::witness::{About, Refused};
 use crate::engine::{Going, Landed, Landing, Recovered, Start, Started};
-use crate::lifecycle::{Account, Bearer, Callback, Code, Identity, IntegrationId, ProviderId, Refusal, View};
+use crate::lifecycle::{
+    Account, Bearer, Callback, Code, Confirmation, Identity, IntegrationId, ProviderId, Refusal, View,
+};
 use crate::secret::Ticket;
 use crate::time::Timestamp;
 use axum::body::Body;
@@ -41,7 +43,8 @@ pub(super) async fn confirm(
     ticket: Result<Path<String>, PathRejection>,
 ) -> Outcome {
     let Path(ticket) = ticket?;
-    let Going { url, state, expires_at, .. } = desk.handle.confirm(Ticket::new(ticket)).await?;
+    let Going { url, state, expires_at, .. } =
+        desk.handle.confirm(Ticket::new(ticket), Confirmation::default()).await?;
     Ok(json_of(&Begun { success: true, auth_url: &url, state: state.expose_secret(), expires_at }))
 }
 

@@ -3,6 +3,7 @@
 //! Both carry the same stable code and the same status. Neither carries a word that came with the request.
 
 use super::advice::{self, Advice};
+use super::cookie::Window;
 use super::pages;
 use super::visit::Visit;
 use crate::lifecycle::{Action, Code, Missing, Refusal};
@@ -24,9 +25,11 @@ pub(super) struct Trouble {
     pub(super) detail: Option<String>,
     /// After how many seconds asking again may help.
     pub(super) retry_after: Option<u64>,
+    /// In which window a page of it is shown.
+    pub(super) window: Window,
     title: &'static str,
     actions: Vec<Action>,
-    missing: Vec<Missing>,
+    missing: Box<[Missing]>,
 }
 
 /// In which form a refusal is told.
@@ -45,10 +48,11 @@ impl From<Refusal> for Trouble {
             word: refusal.code.word(),
             advice: Advice::on(refusal.code),
             retry_after: refusal.retry_after_header(),
+            window: Window::Whole,
             title: refusal.code.title(),
             detail: Some(refusal.detail),
             actions: refusal.actions,
-            missing: refusal.missing,
+            missing: refusal.missing.into_boxed_slice(),
         }
     }
 }
@@ -82,6 +86,29 @@ impl Trouble {
         Self::of_http(StatusCode::FORBIDDEN, Code::InvalidRequest.word(), &advice::CROSS_SITE)
     }
 
+    /// The form or the request lacks the token of the session.
+    pub(super) const fn no_token() -> Self {
+        Self::of_http(StatusCode::FORBIDDEN, Code::InvalidRequest.word(), &advice::NO_TOKEN)
+    }
+
+    /// A sign-in that was refused has words of its own where those of a consent would mislead.
+    pub(super) fn of_sign_in(refusal: Refusal) -> Self {
+        let advice = if refusal.code == Code::InvalidOauthState {
+            &advice::SIGN_IN_OVER
+        } else if refusal.code == Code::AccessDenied {
+            &advice::SIGN_IN_DECLINED
+        } else {
+            Advice::on(refusal.code)
+        };
+        Self { advice, ..Self::from(refusal) }
+    }
+
+    /// The same, in a window.
+    pub(super) const fn shown_in(mut self, window: Window) -> Self {
+        self.window = window;
+        self
+    }
+
     const fn of_http(status: StatusCode, word: &'static str, advice: &'static Advice) -> Self {
         let title = advice.title;
         Self {
@@ -90,9 +117,10 @@ impl Trouble {
             advice,
             detail: None,
             retry_after: None,
+            window: Window::Whole,
             title,
             actions: Vec::new(),
-            missing: Vec::new(),
+            missing: Box::default(),
         }
     }
 
