@@ -109,7 +109,7 @@ impl Trouble {
         self
     }
 
-    const fn of_http(status: StatusCode, word: &'static str, advice: &'static Advice) -> Self {
+    fn of_http(status: StatusCode, word: &'static str, advice: &'static Advice) -> Self {
         let title = advice.title;
         Self {
             status,
