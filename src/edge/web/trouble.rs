@@ -28,7 +28,7 @@ pub(super) struct Trouble {
     /// In which window a page of it is shown.
     pub(super) window: Window,
     title: &'static str,
-    actions: Vec<Action>,
+    actions: Box<[Action]>,
     missing: Box<[Missing]>,
 }
 
@@ -51,43 +51,43 @@ impl From<Refusal> for Trouble {
             window: Window::Whole,
             title: refusal.code.title(),
             detail: Some(refusal.detail),
-            actions: refusal.actions,
+            actions: refusal.actions.into_boxed_slice(),
             missing: refusal.missing.into_boxed_slice(),
         }
     }
 }
 
 impl Trouble {
-    pub(super) const fn not_found() -> Self {
+    pub(super) fn not_found() -> Self {
         Self::of_http(StatusCode::NOT_FOUND, "not_found", &advice::NOT_FOUND)
     }
 
-    pub(super) const fn method_not_allowed() -> Self {
+    pub(super) fn method_not_allowed() -> Self {
         Self::of_http(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &advice::METHOD_NOT_ALLOWED)
     }
 
-    pub(super) const fn misdirected() -> Self {
+    pub(super) fn misdirected() -> Self {
         Self::of_http(StatusCode::MISDIRECTED_REQUEST, "misdirected_request", &advice::MISDIRECTED)
     }
 
-    pub(super) const fn uri_too_long() -> Self {
+    pub(super) fn uri_too_long() -> Self {
         Self::of_http(StatusCode::URI_TOO_LONG, Code::InvalidRequest.word(), &advice::URI_TOO_LONG)
     }
 
-    pub(super) const fn content_too_large() -> Self {
+    pub(super) fn content_too_large() -> Self {
         Self::of_http(StatusCode::PAYLOAD_TOO_LARGE, Code::InvalidRequest.word(), &advice::CONTENT_TOO_LARGE)
     }
 
-    pub(super) const fn too_slow() -> Self {
+    pub(super) fn too_slow() -> Self {
         Self::of_http(StatusCode::REQUEST_TIMEOUT, Code::InvalidRequest.word(), &advice::REQUEST_TIMEOUT)
     }
 
-    pub(super) const fn cross_site() -> Self {
+    pub(super) fn cross_site() -> Self {
         Self::of_http(StatusCode::FORBIDDEN, Code::InvalidRequest.word(), &advice::CROSS_SITE)
     }
 
     /// The form or the request lacks the token of the session.
-    pub(super) const fn no_token() -> Self {
+    pub(super) fn no_token() -> Self {
         Self::of_http(StatusCode::FORBIDDEN, Code::InvalidRequest.word(), &advice::NO_TOKEN)
     }
 
@@ -104,7 +104,7 @@ impl Trouble {
     }
 
     /// The same, in a window.
-    pub(super) const fn shown_in(mut self, window: Window) -> Self {
+    pub(super) fn shown_in(mut self, window: Window) -> Self {
         self.window = window;
         self
     }
@@ -119,7 +119,7 @@ impl Trouble {
             retry_after: None,
             window: Window::Whole,
             title,
-            actions: Vec::new(),
+            actions: Box::default(),
             missing: Box::default(),
         }
     }
