@@ -10,6 +10,7 @@ mod oidc;
 mod process;
 mod proxy;
 mod setup;
+mod standin;
 mod waiting;
 
 pub use aws::{Aws, ministack, moto};
@@ -18,7 +19,8 @@ pub use daemon::{Daemon, Ran, grantd, second, token_path};
 pub use http::{Answer, Connection, as_other_user, fetch, is_root, own_uid, try_fetch};
 pub use leaks::assert_none;
 pub use oidc::{Client, Fault, fingerprint, oidc};
-pub use process::run;
+pub use process::{Signal, run};
 pub use proxy::{Proxy, Trouble};
 pub use setup::{Config, World, binding, peers_home, shared_group};
-pub use waiting::{Stopwatch, eventually};
+pub use standin::Standin;
+pub use waiting::{Stopwatch, eventually, within};
