@@ -18,7 +18,7 @@ pub use browser::{Browser, Page};
 pub use daemon::{Daemon, Ran, grantd, second, token_path};
 pub use http::{Answer, Connection, as_other_user, fetch, is_root, own_uid, try_fetch};
 pub use leaks::assert_none;
-pub use oidc::{Client, Fault, fingerprint, oidc};
+pub use oidc::{Client, Entry as OidcEntry, Fault, fingerprint, oidc};
 pub use process::{Signal, run};
 pub use proxy::{Proxy, Trouble};
 pub use setup::{Config, World, binding, peers_home, shared_group};
