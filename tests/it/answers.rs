@@ -43,7 +43,7 @@ fn a_strict_provider_s_broken_answer_is_warned_of_at_once_and_presented_again_on
             assert_eq!(read.status, 200, "{trouble:?}: the lease was not served to its end");
             let _asked = daemon.refresh();
         }
-        let waited = provider.presented()[1] - provider.began();
+        let waited = provider.presented()[1].saturating_sub(provider.began());
         assert!(waited >= Duration::from_millis(5300), "{trouble:?}: presented again after {waited:?}");
         assert!(provider.ended());
         eventually("a person is asked for", || (daemon.status()["status"] == "needs_reauth").then_some(()));

@@ -161,17 +161,14 @@ async fn carry(mut client: TcpStream, upstream: SocketAddr, shared: Arc<Shared>)
     let _nodelay = (client.set_nodelay(true), server.set_nodelay(true));
     loop {
         let now = *trouble.borrow_and_update();
-        match now {
-            Trouble::Refuse => return,
-            Trouble::Hang => {
-                let _changed = trouble.changed().await;
-                return;
+        if now == Trouble::Refuse {
+            return;
+        }
+        if matches!(now, Trouble::Hang | Trouble::Hold) {
+            match trouble.changed().await {
+                Ok(()) if now == Trouble::Hold => continue,
+                Ok(()) | Err(_) => return,
             }
-            Trouble::Hold => match trouble.changed().await {
-                Ok(()) => continue,
-                Err(_over) => return,
-            },
-            _ => {}
         }
         tokio::select! {
             changed = trouble.changed() => if changed.is_err() { return },
@@ -251,10 +248,8 @@ impl Way {
 
     fn to_client(trouble: Trouble) -> Self {
         let left = if let Trouble::CutAnswer(most) = trouble { most } else { usize::MAX };
-        let wrong = match trouble {
-            Trouble::CorruptAnswer(at) | Trouble::CorruptBody(at) => Some(at),
-            _ => None,
-        };
+        let wrong =
+            if let Trouble::CorruptAnswer(at) | Trouble::CorruptBody(at) = trouble { Some(at) } else { None };
         Self { left, wrong, in_body: matches!(trouble, Trouble::CorruptBody(_)), passed: 0 }
     }
 
