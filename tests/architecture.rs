@@ -257,6 +257,7 @@ const TEST_FILES: &[&str] = &[
     "src/edge/web/staff.rs",
     "src/edge/web/testing.rs",
     "src/lifecycle/outages.rs",
+    "src/lifecycle/revocations.rs",
     "src/lifecycle/rows.rs",
     "src/lifecycle/world.rs",
 ];

@@ -8,9 +8,11 @@ mod answer;
 mod audit;
 mod callback;
 mod consent;
+mod doubt;
 mod effect;
 mod ending;
 mod event;
+mod fresh;
 mod id_token;
 mod identity;
 mod keep;
@@ -33,6 +35,8 @@ mod writes;
 
 #[cfg(test)]
 mod outages;
+#[cfg(test)]
+mod revocations;
 #[cfg(test)]
 mod rows;
 #[cfg(test)]
@@ -61,7 +65,7 @@ pub use operator::{Admins, Person};
 pub use record::{Account, NotARecord, Record, RecordStatus};
 pub use recover::Recovery;
 pub use refusal::{Code, Missing, Refusal};
-pub use sealed::{Found, Intent, Mark, Purpose, Sealed, Standing};
+pub use sealed::{Doubted, Found, Intent, Mark, Purpose, Sealed, Standing};
 pub use state::{FlowKeys, Random, cookie_suffix};
 pub use terms::{Dialect, ExpectedAccount, IdTokenRules, Outage, Rotation, Terms};
 pub use view::{Action, Status, View};

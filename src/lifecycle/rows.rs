@@ -32,7 +32,7 @@ fn a_consent_is_exchanged_sealed_tried_published_and_stored() {
     world.restart(Found::default());
     assert_eq!((world.line().as_str(), world.status()), ("load", Status::Pending));
     world.consent();
-    assert_eq!(world.line(), "claim intend exchange seal try publish store tell scrub release");
+    assert_eq!(world.line(), "claim intend exchange seal try seal publish store tell scrub release");
     assert_eq!(world.status(), Status::Connected);
     assert_eq!(world.stored[0].generation, 1);
     assert!(
@@ -61,7 +61,7 @@ fn a_silent_provider_and_a_pinned_account_is_kept_sealed_and_retried() {
     assert_eq!(world.told, [ConsentEnd::Unverified]);
     assert!(!world.served());
     world.deadline();
-    assert_eq!(world.line(), "try publish store scrub release");
+    assert_eq!(world.line(), "try seal publish store scrub release");
     assert!(world.served());
 }
 
@@ -104,7 +104,7 @@ fn another_account_than_before_is_given_back_unless_a_person_said_yes() {
     assert_eq!(world.machine.view(world.now).account.id.as_deref(), Some("acme"));
     let mut world = about_to_change_hands();
     world.consent_by(AccountChange::Allowed);
-    assert_eq!(world.line(), "claim intend exchange seal try publish store tell scrub release");
+    assert_eq!(world.line(), "claim intend exchange seal try seal publish store tell scrub release");
     assert_eq!(world.machine.view(world.now).account.id.as_deref(), Some("mallory"));
 }
 
@@ -237,7 +237,10 @@ fn a_lost_answer_of_a_strict_provider_is_held_until_the_lease_is_about_to_end() 
     let end = world.now.plus(Duration::from_secs(3600));
     world.will("refresh", lost());
     world.deadline();
-    assert_eq!((world.line().as_str(), world.status()), ("claim intend refresh release", Status::Warning));
+    assert_eq!(
+        (world.line().as_str(), world.status()),
+        ("claim intend refresh scrub release", Status::Warning)
+    );
     world.happens(Event::RotationAsked { by: Asker::Operator });
     world.happens(Event::RotationAsked { by: Asker::App });
     assert_eq!(world.presented.len(), 1, "held");
@@ -267,7 +270,7 @@ fn an_unreadable_answer_is_in_doubt() {
     let unreadable = answer(200, "<html>", world.now);
     world.will("refresh", unreadable);
     world.deadline();
-    assert_eq!(world.line(), "claim intend refresh seal quarantine release");
+    assert_eq!(world.line(), "claim intend refresh seal quarantine scrub release");
     assert!(world.machine.view(world.now).message.contains("in doubt"));
 }
 
@@ -398,7 +401,7 @@ fn a_sealed_answer_is_resumed_without_the_store() {
 #[test]
 fn an_intent_without_an_outcome_is_in_doubt_after_a_restart() {
     let mut world = World::new(Rotation::Strict);
-    let intent = Intent { purpose: Purpose::Refresh, generation: 3, attempt: 1, at: world.now };
+    let intent = Intent { purpose: Purpose::Refresh, generation: 3, attempt: 1, at: world.now, doubt: None };
     let found = Record {
         written_at: world.now,
         expires_at: Some(world.now.plus(Duration::from_secs(3600))),
@@ -493,7 +496,7 @@ fn revoked_ignores_everything_but_a_new_consent() {
     world.happens(Event::RevocationAsked { by: Asker::Operator });
     assert_eq!((world.line().as_str(), world.machine.deadline()), ("", None));
     world.consent();
-    assert_eq!(world.line(), "claim intend exchange seal try mark publish store tell scrub release");
+    assert_eq!(world.line(), "claim intend exchange seal try seal scrub publish store tell scrub release");
     assert_eq!((world.status(), world.mark.standing), (Status::Connected, Standing::Normal));
     assert_eq!(world.stored.last().unwrap().generation, 6);
 }
@@ -508,7 +511,7 @@ fn a_consent_waits_for_a_refresh_in_flight_and_the_other_way_round() {
     world.let_go("refresh");
     assert_eq!(
         world.line(),
-        "seal publish store scrub release claim intend exchange seal try publish store tell scrub release"
+        "seal publish store scrub release claim intend exchange seal try seal publish store tell scrub release"
     );
     assert_eq!(world.stored.iter().map(|record| record.generation).collect::<Vec<_>>(), [4, 5]);
 }

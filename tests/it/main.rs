@@ -15,14 +15,18 @@
     reason = "a test that cannot go on says where and stops"
 )]
 
+mod answers;
 mod callbacks;
 mod checking;
 mod connecting;
+mod copies;
 mod crashing;
 mod demo;
+mod disks;
 mod ending;
 mod leaking;
 mod outage;
+mod outlasting;
 mod peers;
 mod permissions;
 mod policies;
@@ -31,6 +35,7 @@ mod reloading;
 mod revoking;
 mod rotating;
 mod sealed;
+mod steps;
 mod strangers;
 mod systemd;
 mod world;

@@ -105,6 +105,71 @@ fn a_refresh_in_flight_does_not_undo_a_revocation() {
 }
 
 #[test]
+fn a_revocation_that_was_killed_tells_the_provider_the_token_that_only_the_disk_had() {
+    let world = World::new("revoke-sealed");
+    let mut daemon = world.start(&world.config());
+    let _page = daemon.connect();
+    world.store.set(Trouble::Refuse);
+    assert_eq!(daemon.refresh().status, 200);
+    let newest = world.client.newest();
+    assert_eq!(daemon.status()["stored"], false);
+    world.idp.set(Trouble::Hold);
+    let carried = world.idp.taken();
+    begin_to_revoke(&daemon);
+    eventually("the mark is durable, and the provider is being told", || {
+        (world.idp.taken() > carried).then_some(())
+    });
+    still_revoked(&daemon);
+    daemon.kill9();
+    world.idp.set(Trouble::Refuse);
+    world.idp.set(Trouble::None);
+    daemon.restart();
+    still_revoked(&daemon);
+    world.store.set(Trouble::None);
+    cleared(&world);
+    still_revoked(&daemon);
+    let told = world.client.requests("revocation");
+    assert!(told.iter().any(|told| told.presented == newest), "not with the newest token: {told:#?}");
+}
+
+#[test]
+fn a_revocation_killed_with_a_spend_in_flight_stays_revoked() {
+    let world = World::new("revoke-flight");
+    let mut daemon = world.start(&world.config());
+    let _page = daemon.connect();
+    let presented = world.client.newest();
+    world.idp.set(Trouble::HoldAnswerTo("/token"));
+    let mut control = daemon.control();
+    let path = format!("/v1/integrations/{}/refresh", World::INTEGRATION);
+    let _asking = std::thread::spawn(move || control.try_send(::http::Method::POST, &path, None));
+    eventually("the provider has committed", || (world.client.refreshes().len() == 1).then_some(()));
+    begin_to_revoke(&daemon);
+    eventually("apps are cut off", || (daemon.token().status == 403).then_some(()));
+    daemon.kill9();
+    world.idp.set(Trouble::Refuse);
+    daemon.restart();
+    world.idp.set(Trouble::None);
+    let mut settled = 0;
+    eventually("it is settled", || {
+        settled = daemon.token().status;
+        [200, 403].contains(&settled).then_some(())
+    });
+    if settled == 200 {
+        // It died before the mark was durable, and nobody was told that it was done.
+        assert_eq!(daemon.cli(&["revoke", World::INTEGRATION]).code, 0);
+    }
+    still_revoked(&daemon);
+    cleared(&world);
+    // The newest token died in the socket; the provider is told with the newest that there is, which ends the family.
+    let told = world.client.requests("revocation");
+    assert!(told.iter().any(|told| told.presented == presented && told.status == Some(200)), "{told:#?}");
+    assert_eq!(world.client.refreshes().len(), 1, "it is not presented again");
+    daemon.kill9();
+    daemon.restart();
+    still_revoked(&daemon);
+}
+
+#[test]
 fn a_new_consent_ends_a_revocation() {
     let world = World::new("revoke-reconnect");
     let daemon = world.start(&world.config());
@@ -116,6 +181,13 @@ fn a_new_consent_ends_a_revocation() {
     assert_eq!(daemon.token().status, 200);
     let record = world.aws.record(&world.secret()).unwrap();
     assert_eq!((record["status"].as_str(), record["refresh_token"].is_string()), (Some("connected"), true));
+}
+
+/// Asks for a revocation and waits for nothing.
+fn begin_to_revoke(daemon: &Daemon<'_>) {
+    let mut control = daemon.control();
+    let path = format!("/v1/integrations/{}/revoke", World::INTEGRATION);
+    let _asking = std::thread::spawn(move || control.try_send(::http::Method::POST, &path, None));
 }
 
 fn still_revoked(daemon: &Daemon<'_>) {

@@ -58,7 +58,12 @@ impl Transport {
         let Ok(request) = reqwest::Request::try_from(request) else {
             return Spent::NotSent(WireFault::Misconfigured);
         };
-        match tokio::time::timeout(self.deadline, self.exchange(request)).await {
+        let mut exchange = std::pin::pin!(self.exchange(request));
+        if let Ok(spent) = tokio::time::timeout(self.deadline, exchange.as_mut()).await {
+            return spent;
+        }
+        // A host that slept wakes with the deadline behind it, and perhaps with the answer in the socket.
+        match tokio::time::timeout(LAST_LOOK, exchange).await {
             Ok(spent) => spent,
             Err(_elapsed) => Spent::Lost(WireFault::Timeout),
         }
@@ -87,16 +92,19 @@ impl Transport {
     }
 
     async fn exchange(&self, request: reqwest::Request) -> Spent {
-        let until = tokio::time::Instant::now() + self.deadline;
+        // The status line is here well before: what comes of the body by then is kept, whole or cut.
+        let mut until = tokio::time::Instant::now() + self.deadline - Duration::from_millis(50);
         let mut response = match self.client.execute(request).await {
             Ok(response) => response,
             Err(error) => return failed(&error),
         };
-        let (mut body, mut whole) = (Vec::new(), true);
+        let (mut body, mut whole, mut looked) = (Vec::new(), true, false);
         loop {
-            // The status line is here: what comes of the body by the deadline is kept, whole or cut.
-            let early = until - Duration::from_millis(50);
-            match tokio::time::timeout_at(early, response.chunk()).await {
+            match tokio::time::timeout_at(until, response.chunk()).await {
+                Err(_elapsed) if !looked => {
+                    looked = true;
+                    until = tokio::time::Instant::now() + LAST_LOOK / 2;
+                }
                 Ok(Ok(Some(chunk))) if body.len() + chunk.len() <= Answer::MAX_BODY => {
                     body.extend_from_slice(&chunk);
                 }
@@ -121,6 +129,9 @@ impl Transport {
         }))
     }
 }
+
+/// How long, once the deadline has passed, an answer that has arrived already may take to be read.
+const LAST_LOOK: Duration = Duration::from_millis(200);
 
 /// Whether a connection was ever made decides between harmless and in doubt.
 fn failed(error: &reqwest::Error) -> Spent {

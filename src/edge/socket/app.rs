@@ -4,7 +4,7 @@
 //! The way of a token read is short on purpose: judge the peer, read the board, answer with the bytes that were made once for
 //! the lease. Nothing here can begin a flow, refresh out of turn, revoke or reload.
 
-use super::accept::{Bounds, accept, http, receive};
+use super::accept::{Bounds, accept, receive};
 use super::answers::{answer, bytes_of, json, nowhere, refused, wrong_method};
 use super::desk::{Desk, Read, may_pass};
 use super::events::Events;
@@ -53,13 +53,13 @@ pub(super) fn serve_within(bounds: Bounds, listener: UnixListener, desk: Desk) -
         let _inside = runtime.enter();
         tokio::net::UnixListener::from_std(listener)?
     };
-    let (desk, http) = (Arc::new(desk), Arc::new(http(bounds)));
+    let desk = Arc::new(desk);
     thread::Builder::new().name("grantd-app".into()).spawn(move || {
         let serve = |guest| {
-            let (desk, http) = (Arc::clone(&desk), Arc::clone(&http));
+            let desk = Arc::clone(&desk);
             async move {
                 let reader = |peer| Reader { desk: Arc::clone(&desk), peer: Arc::new(peer) };
-                receive(&http, guest, desk.stop(), reader).await;
+                receive(guest, reader).await;
             }
         };
         let over = CancellationToken::new();
@@ -268,7 +268,7 @@ fn words(allow: Allow) -> Vec<&'static str> {
 
 const BOUNDS: Bounds = Bounds {
     limits: Limits { all: 4096, each: 512 },
-    head: Duration::from_secs(60),
+    head: Duration::from_secs(10),
     drain: Duration::from_secs(5),
 };
 /// The threads that ask the host's user database for groups.

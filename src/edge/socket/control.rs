@@ -3,7 +3,7 @@
 //! The caller is root, the daemon's own user or a member of the operators' group, by peer credentials, judged for each
 //! request. No answer holds a token; the states and tickets that answers do hold are never logged.
 
-use super::accept::{Bounds, accept, http, receive};
+use super::accept::{Bounds, accept, receive};
 use super::answers::{misfit, nowhere, refused};
 use super::orders;
 use super::peer::Peer;
@@ -61,12 +61,12 @@ pub async fn serve_control(
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::UnixListener::from_std(listener)?;
-    let (router, http) = (router(desk), Arc::new(http(BOUNDS)));
+    let router = router(desk);
     let serve = |guest| {
-        let (router, http, stop) = (router.clone(), Arc::clone(&http), stop.clone());
+        let router = router.clone();
         async move {
             let service = |peer| TowerToHyperService::new(router.layer(Extension(Arc::<Peer>::new(peer))));
-            receive(&http, guest, &stop, service).await;
+            receive(guest, service).await;
         }
     };
     accept(listener, BOUNDS, &stop, serve).await;
@@ -130,7 +130,7 @@ const ROOT: u32 = 0;
 const LARGEST_BODY: usize = 64 * 1024;
 const BOUNDS: Bounds = Bounds {
     limits: Limits { all: 512, each: 128 },
-    head: Duration::from_secs(60),
+    head: Duration::from_secs(10),
     drain: Duration::from_secs(10),
 };
 

@@ -12,6 +12,7 @@ mod desk;
 mod events;
 mod orders;
 mod peer;
+mod pulse;
 mod seats;
 mod tally;
 mod wish;

@@ -27,9 +27,9 @@ pub(super) struct Trouble {
     pub(super) retry_after: Option<u64>,
     /// In which window a page of it is shown.
     pub(super) window: Window,
-    code: Option<Code>,
-    actions: Vec<Action>,
-    missing: Vec<Missing>,
+    title: &'static str,
+    actions: Box<[Action]>,
+    missing: Box<[Missing]>,
 }
 
 /// In which form a refusal is told.
@@ -49,45 +49,45 @@ impl From<Refusal> for Trouble {
             advice: Advice::on(refusal.code),
             retry_after: refusal.retry_after_header(),
             window: Window::Whole,
-            code: Some(refusal.code),
+            title: refusal.code.title(),
             detail: Some(refusal.detail),
-            actions: refusal.actions,
-            missing: refusal.missing,
+            actions: refusal.actions.into_boxed_slice(),
+            missing: refusal.missing.into_boxed_slice(),
         }
     }
 }
 
 impl Trouble {
-    pub(super) const fn not_found() -> Self {
+    pub(super) fn not_found() -> Self {
         Self::of_http(StatusCode::NOT_FOUND, "not_found", &advice::NOT_FOUND)
     }
 
-    pub(super) const fn method_not_allowed() -> Self {
+    pub(super) fn method_not_allowed() -> Self {
         Self::of_http(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &advice::METHOD_NOT_ALLOWED)
     }
 
-    pub(super) const fn misdirected() -> Self {
+    pub(super) fn misdirected() -> Self {
         Self::of_http(StatusCode::MISDIRECTED_REQUEST, "misdirected_request", &advice::MISDIRECTED)
     }
 
-    pub(super) const fn uri_too_long() -> Self {
+    pub(super) fn uri_too_long() -> Self {
         Self::of_http(StatusCode::URI_TOO_LONG, Code::InvalidRequest.word(), &advice::URI_TOO_LONG)
     }
 
-    pub(super) const fn content_too_large() -> Self {
+    pub(super) fn content_too_large() -> Self {
         Self::of_http(StatusCode::PAYLOAD_TOO_LARGE, Code::InvalidRequest.word(), &advice::CONTENT_TOO_LARGE)
     }
 
-    pub(super) const fn too_slow() -> Self {
+    pub(super) fn too_slow() -> Self {
         Self::of_http(StatusCode::REQUEST_TIMEOUT, Code::InvalidRequest.word(), &advice::REQUEST_TIMEOUT)
     }
 
-    pub(super) const fn cross_site() -> Self {
+    pub(super) fn cross_site() -> Self {
         Self::of_http(StatusCode::FORBIDDEN, Code::InvalidRequest.word(), &advice::CROSS_SITE)
     }
 
     /// The form or the request lacks the token of the session.
-    pub(super) const fn no_token() -> Self {
+    pub(super) fn no_token() -> Self {
         Self::of_http(StatusCode::FORBIDDEN, Code::InvalidRequest.word(), &advice::NO_TOKEN)
     }
 
@@ -104,12 +104,13 @@ impl Trouble {
     }
 
     /// The same, in a window.
-    pub(super) const fn shown_in(mut self, window: Window) -> Self {
+    pub(super) fn shown_in(mut self, window: Window) -> Self {
         self.window = window;
         self
     }
 
-    const fn of_http(status: StatusCode, word: &'static str, advice: &'static Advice) -> Self {
+    fn of_http(status: StatusCode, word: &'static str, advice: &'static Advice) -> Self {
+        let title = advice.title;
         Self {
             status,
             word,
@@ -117,9 +118,9 @@ impl Trouble {
             detail: None,
             retry_after: None,
             window: Window::Whole,
-            code: None,
-            actions: Vec::new(),
-            missing: Vec::new(),
+            title,
+            actions: Box::default(),
+            missing: Box::default(),
         }
     }
 
@@ -138,7 +139,7 @@ impl Trouble {
     fn problem(&self) -> Response {
         let problem = Problem {
             r#type: "about:blank",
-            title: self.code.map_or(self.advice.title, Code::title),
+            title: self.title,
             status: self.status.as_u16(),
             detail: self.detail.as_deref().unwrap_or(self.advice.happened),
             code: self.word,

@@ -106,6 +106,13 @@ impl Aws {
         self.secrets("DeleteSecret", &json!({ "SecretId": name, "RecoveryWindowInDays": 7 }))
     }
 
+    /// Deletes a secret for good.
+    #[track_caller]
+    pub fn delete(&self, name: &str) {
+        let asked = json!({ "SecretId": name, "ForceDeleteWithoutRecovery": true });
+        self.secrets("DeleteSecret", &asked).unwrap();
+    }
+
     pub fn exists(&self, name: &str) -> bool {
         self.secrets("DescribeSecret", &json!({ "SecretId": name })).is_ok()
     }

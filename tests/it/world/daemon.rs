@@ -9,7 +9,7 @@ use super::process::{Process, run};
 use super::setup::{Config, World};
 use super::waiting::{Stopwatch, within};
 use ::http::Method;
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, prlimit};
 use serde_json::Value;
 use std::process::Command;
 use std::time::Duration;
@@ -63,6 +63,19 @@ impl<'w> Daemon<'w> {
         let status = process.await_end(Duration::from_secs(30));
         assert_eq!(status.code(), Some(0), "after SIGTERM: {status}");
         watch.elapsed()
+    }
+
+    /// Sends any other signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.as_ref().unwrap().signal(signal);
+    }
+
+    /// From now on every write to any file fails, or all succeed again: as on a disk that refuses, and that was mended. The
+    /// daemon must have been started with [`World::DEAF_TO_SIZE`].
+    pub fn refuse_writes(&self, refuse: bool) {
+        let process = self.process.as_ref().unwrap().handle();
+        let limit = Rlimit { current: refuse.then_some(0), maximum: None };
+        let _before = prlimit(Some(process), Resource::Fsize, limit).unwrap();
     }
 
     /// Sends SIGTERM and returns at once.
@@ -137,7 +150,13 @@ impl<'w> Daemon<'w> {
     /// A one-time link for the world's integration.
     #[track_caller]
     pub fn link(&self) -> String {
-        let ran = self.cli(&["connect", World::INTEGRATION]);
+        self.link_for(World::INTEGRATION)
+    }
+
+    /// A one-time link for any integration.
+    #[track_caller]
+    pub fn link_for(&self, integration: &str) -> String {
+        let ran = self.cli(&["connect", integration]);
         assert_eq!(ran.code, 0, "connect: {}", ran.stderr);
         let link = ran.stdout.trim().to_owned();
         assert_eq!(ran.stdout, format!("{link}\n"), "the link stands alone on standard output");

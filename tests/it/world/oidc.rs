@@ -30,6 +30,8 @@ pub struct Client {
 /// One line of the ledger.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Entry {
+    /// When, in milliseconds of the wall clock.
+    pub at: u64,
     pub event: Option<String>,
     pub endpoint: Option<String>,
     pub grant: Option<String>,

@@ -4,7 +4,8 @@
 //! The daemon is a direct child, so that its exit code is its own; `setpriv` asks the kernel to kill it with the test's thread.
 
 use super::waiting::{eventually, within};
-use rustix::process::{Pid, Signal, kill_process};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 use std::io::Read;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -102,6 +103,10 @@ impl Process {
 
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    pub fn handle(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// Sends a signal to this process alone.

@@ -27,6 +27,18 @@ pub enum Trouble {
     CutRequest(usize),
     /// A request with this text in its head is carried, and its connection is cut instead of an answer.
     LoseAnswerTo(&'static str),
+    /// Nothing is carried either way until the trouble changes; then everything that waited is.
+    Hold,
+    /// As `Hold`, for what is answered to a request with this text; the request itself is carried.
+    HoldAnswerTo(&'static str),
+    /// This byte of an answer is another one, counted from its first.
+    CorruptAnswer(usize),
+    /// This byte of an answer's body is another one, counted from its first.
+    CorruptBody(usize),
+    /// This byte of a request is another one, counted from its first.
+    CorruptRequest(usize),
+    /// A request with this text is not carried; the proxy answers it by itself, as if it were the peer.
+    Answer { to: &'static str, with: &'static str },
 }
 
 /// A proxy; its port is its own until it is dropped.
@@ -41,6 +53,7 @@ struct Shared {
     upstream: Mutex<SocketAddr>,
     trouble: watch::Sender<Trouble>,
     taken: AtomicU64,
+    answered: AtomicU64,
 }
 
 impl Proxy {
@@ -52,6 +65,7 @@ impl Proxy {
             upstream: Mutex::new(upstream),
             trouble: watch::Sender::new(Trouble::None),
             taken: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
         });
         let address = reserved.local_addr().unwrap();
         let proxy = Self { address, shared, listening: Mutex::new(None), _reserved: reserved };
@@ -81,6 +95,11 @@ impl Proxy {
     /// How many connections were taken so far.
     pub fn taken(&self) -> u64 {
         self.shared.taken.load(Ordering::SeqCst)
+    }
+
+    /// How many requests it has answered by itself.
+    pub fn answered(&self) -> u64 {
+        self.shared.answered.load(Ordering::SeqCst)
     }
 
     fn listen(&self) {
@@ -122,49 +141,63 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((client, _)) = listener.accept().await {
         shared.taken.fetch_add(1, Ordering::SeqCst);
         let upstream = *shared.upstream.lock().unwrap();
-        let _task = runtime().spawn(carry(client, upstream, shared.trouble.subscribe()));
+        let _task = runtime().spawn(carry(client, upstream, Arc::clone(&shared)));
     }
 }
 
 /// Carries one connection until either side, or a trouble, ends it.
-async fn carry(mut client: TcpStream, upstream: SocketAddr, mut trouble: watch::Receiver<Trouble>) {
+async fn carry(mut client: TcpStream, upstream: SocketAddr, shared: Arc<Shared>) {
+    let mut trouble = shared.trouble.subscribe();
     if *trouble.borrow_and_update() == Trouble::Hang {
         let _changed = trouble.changed().await;
         return;
+    }
+    while *trouble.borrow_and_update() == Trouble::Hold {
+        if trouble.changed().await.is_err() {
+            return;
+        }
     }
     let Ok(mut server) = TcpStream::connect(upstream).await else { return };
     let _nodelay = (client.set_nodelay(true), server.set_nodelay(true));
     loop {
         let now = *trouble.borrow_and_update();
-        match now {
-            Trouble::Refuse => return,
-            Trouble::Hang => {
-                let _changed = trouble.changed().await;
-                return;
+        if now == Trouble::Refuse {
+            return;
+        }
+        if matches!(now, Trouble::Hang | Trouble::Hold) {
+            match trouble.changed().await {
+                Ok(()) if now == Trouble::Hold => continue,
+                Ok(()) | Err(_) => return,
             }
-            Trouble::None | Trouble::CutRequest(_) | Trouble::CutAnswer(_) | Trouble::LoseAnswerTo(_) => {}
         }
         tokio::select! {
             changed = trouble.changed() => if changed.is_err() { return },
-            () = exchange(&mut client, &mut server, now) => return,
+            () = exchange(&mut client, &mut server, now, &shared) => return,
         }
     }
 }
 
 /// Carries bytes both ways until the connection is over or has had what it may have.
-async fn exchange(client: &mut TcpStream, server: &mut TcpStream, trouble: Trouble) {
-    let (mut up, mut down) = ([0; 16 * 1024], [0; 16 * 1024]);
-    let mut request = if let Trouble::CutRequest(most) = trouble { most } else { usize::MAX };
-    let mut answer = if let Trouble::CutAnswer(most) = trouble { most } else { usize::MAX };
+async fn exchange(client: &mut TcpStream, server: &mut TcpStream, trouble: Trouble, shared: &Shared) {
+    let (mut up, mut down) = (Way::to_server(trouble), Way::to_client(trouble));
+    let (mut asked, mut told) = ([0; 16 * 1024], [0; 16 * 1024]);
     loop {
         let goes_on = tokio::select! {
-            read = client.read(&mut up) => {
-                if is_lost(trouble, &up, &read) {
-                    answer = 0;
+            read = client.read(&mut asked) => {
+                if let (Trouble::Answer { with, .. }, true) = (trouble, is_meant(trouble, &asked, &read)) {
+                    shared.answered.fetch_add(1, Ordering::SeqCst);
+                    return answer(client, with).await;
                 }
-                pass(server, &up, read, &mut request).await
+                down.left = if is_lost(trouble, &asked, &read) { 0 } else { down.left };
+                let held = matches!(trouble, Trouble::HoldAnswerTo(_)) && is_meant(trouble, &asked, &read);
+                let goes_on = up.pass(server, &mut asked, read).await;
+                if held {
+                    // The exchange is dropped when the trouble changes, and what was answered still waits in the socket.
+                    std::future::pending::<()>().await;
+                }
+                goes_on
             }
-            read = server.read(&mut down) => pass(client, &down, read, &mut answer).await,
+            read = server.read(&mut told) => down.pass(client, &mut told, read).await,
         };
         if !goes_on {
             return;
@@ -172,18 +205,77 @@ async fn exchange(client: &mut TcpStream, server: &mut TcpStream, trouble: Troub
     }
 }
 
-/// Whether a request was read whose answer is to be lost. A head comes in one piece over loopback.
-fn is_lost(trouble: Trouble, buffer: &[u8], read: &std::io::Result<usize>) -> bool {
-    match (trouble, read) {
-        (Trouble::LoseAnswerTo(text), Ok(count)) => String::from_utf8_lossy(&buffer[..*count]).contains(text),
-        _ => false,
-    }
+/// Answers in the peer's place, and reads on until the client has gone, so that the answer is not lost to a reset.
+async fn answer(client: &mut TcpStream, with: &str) {
+    let length = with.split_once("\r\n\r\n").map_or(0, |(_, body)| body.len());
+    let head_and_body =
+        with.replacen("\r\n", &format!("\r\ncontent-length: {length}\r\nconnection: close\r\n"), 1);
+    let _written = client.write_all(head_and_body.as_bytes()).await;
+    let _closed = client.shutdown().await;
+    let mut rest = [0; 1024];
+    while let Ok(1..) = client.read(&mut rest).await {}
 }
 
-/// Passes on what was read, as far as it may; false when the connection is over.
-async fn pass(to: &mut TcpStream, buffer: &[u8], read: std::io::Result<usize>, left: &mut usize) -> bool {
-    let Ok(count @ 1..) = read else { return false };
-    let may = count.min(*left);
-    *left -= may;
-    to.write_all(&buffer[..may]).await.is_ok() && *left > 0
+/// Whether a request was read whose answer is to be lost. A head comes in one piece over loopback.
+fn is_lost(trouble: Trouble, buffer: &[u8], read: &std::io::Result<usize>) -> bool {
+    matches!(trouble, Trouble::LoseAnswerTo(_)) && is_meant(trouble, buffer, read)
+}
+
+/// Whether what was read is a request that the trouble is about.
+fn is_meant(trouble: Trouble, buffer: &[u8], read: &std::io::Result<usize>) -> bool {
+    let (Trouble::LoseAnswerTo(text) | Trouble::HoldAnswerTo(text) | Trouble::Answer { to: text, .. }) =
+        trouble
+    else {
+        return false;
+    };
+    read.as_ref().is_ok_and(|count| String::from_utf8_lossy(&buffer[..*count]).contains(text))
+}
+
+/// One direction of a connection: how much more it may carry, and which byte of it goes wrong.
+struct Way {
+    left: usize,
+    wrong: Option<usize>,
+    in_body: bool,
+    passed: usize,
+}
+
+impl Way {
+    fn to_server(trouble: Trouble) -> Self {
+        let left = if let Trouble::CutRequest(most) = trouble { most } else { usize::MAX };
+        let wrong = if let Trouble::CorruptRequest(at) = trouble { Some(at) } else { None };
+        Self { left, wrong, in_body: false, passed: 0 }
+    }
+
+    fn to_client(trouble: Trouble) -> Self {
+        let left = if let Trouble::CutAnswer(most) = trouble { most } else { usize::MAX };
+        let wrong =
+            if let Trouble::CorruptAnswer(at) | Trouble::CorruptBody(at) = trouble { Some(at) } else { None };
+        Self { left, wrong, in_body: matches!(trouble, Trouble::CorruptBody(_)), passed: 0 }
+    }
+
+    /// Passes on what was read, as far as it may; false when the connection is over.
+    async fn pass(&mut self, to: &mut TcpStream, buffer: &mut [u8], read: std::io::Result<usize>) -> bool {
+        let Ok(count @ 1..) = read else { return false };
+        self.spoil(&mut buffer[..count]);
+        let may = count.min(self.left);
+        self.left -= may;
+        to.write_all(&buffer[..may]).await.is_ok() && self.left > 0
+    }
+
+    fn spoil(&mut self, bytes: &mut [u8]) {
+        let Some(wrong) = self.wrong else { return };
+        let mut from = 0;
+        if self.in_body && self.passed == 0 {
+            // The head comes in one piece, perhaps with the body behind it.
+            let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
+            from = end;
+            self.in_body = false;
+        }
+        let here = wrong.checked_sub(self.passed).and_then(|ahead| bytes.get_mut(from + ahead));
+        if let Some(byte) = here {
+            *byte = b'~';
+            self.wrong = None;
+        }
+        self.passed += bytes.len() - from;
+    }
 }

@@ -55,6 +55,8 @@ impl World {
     /// The integration that every world has, unless a test says otherwise.
     pub const INTEGRATION: &str = "acme-idp";
     pub const PROVIDER: &str = "idp";
+    /// A launcher whose daemon survives a write that [`Daemon::refuse_writes`] refuses.
+    pub const DEAF_TO_SIZE: [&str; 4] = ["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh"];
 
     /// moto, the shared provider, access tokens of an hour.
     pub fn new(name: &str) -> Self {
@@ -98,7 +100,12 @@ impl World {
 
     /// The secret that holds the record of the world's integration.
     pub fn secret(&self) -> String {
-        format!("/sym/{}/{}", self.name, Self::INTEGRATION)
+        self.secret_of(Self::INTEGRATION)
+    }
+
+    /// The secret that holds the record of any integration.
+    pub fn secret_of(&self, integration: &str) -> String {
+        format!("/sym/{}/{integration}", self.name)
     }
 
     pub fn state(&self) -> PathBuf {

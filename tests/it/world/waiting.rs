@@ -49,6 +49,11 @@ impl Stopwatch {
         self.0.elapsed()
     }
 
+    /// Lets time pass, for what is about nothing but time: a process that was stopped, an outage that lasts.
+    pub fn rest(&self, until: Duration) {
+        std::thread::sleep(until.saturating_sub(self.elapsed()));
+    }
+
     /// Burns time, for the one kind of test that needs a moment and nothing to wait for: when to kill.
     pub fn spin(&self, until: Duration) {
         while self.elapsed() < until {
