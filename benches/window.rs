@@ -34,6 +34,7 @@ fn main() {
                 generation: generation - 1,
                 attempt: 1,
                 at: Timestamp::EPOCH,
+                doubt: None,
             };
             spool.intend(&who, &intent).unwrap();
             let (kept, sealed) = (spool.clone(), answer(generation));
@@ -87,6 +88,7 @@ fn answer(generation: u64) -> Arc<Sealed> {
         presented: Some(RefreshToken::new("r".repeat(64))),
         presented_expires_at: None,
         nonce: None,
+        accepted: false,
         answer: Arc::new(Answer {
             status: 200,
             form_encoded: false,

@@ -1,11 +1,13 @@
 //! Sealing: authenticated encryption at rest, with a key of its own for each piece.
 //!
 //! AES-256-GCM under HKDF-SHA256(seal key, salt, purpose). The salt is random and used once, so that the fixed nonce
-//! never meets a key twice. Pure: the salt is an argument. What fails to authenticate is never used.
+//! never meets a key twice. Pure: the salt is an argument. What fails to authenticate is never used. A [`TagKey`] authenticates
+//! what is no secret.
 
 use crate::secret::{SealKey, SecretBytes};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
+use aws_lc_rs::hmac;
 
 /// What a seal is for; another purpose is another key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,31 @@ pub fn open(key: &SealKey, purpose: Purpose, context: &[u8], sealed: &[u8]) -> O
     Some(SecretBytes::new(text))
 }
 
+/// Tags what may be read by anybody and changed by nobody: HMAC-SHA256 under a key of its own.
+pub struct TagKey(hmac::Key);
+
+impl TagKey {
+    /// Derives the key for one purpose (RFC 5869). `None` only if HKDF refuses one block, which it cannot.
+    #[must_use]
+    pub fn derive(key: &SealKey, purpose: &'static [u8]) -> Option<Self> {
+        let info = [purpose];
+        let extracted = Salt::new(HKDF_SHA256, b"grantd").extract(key.expose_secret());
+        Some(Self(hmac::Key::from(extracted.expand(&info, hmac::HMAC_SHA256).ok()?)))
+    }
+
+    /// The tag of a message.
+    #[must_use]
+    pub fn tag(&self, message: &[u8]) -> Vec<u8> {
+        hmac::sign(&self.0, message).as_ref().to_vec()
+    }
+
+    /// Whether a tag is the message's. Takes constant time.
+    #[must_use]
+    pub fn holds(&self, message: &[u8], tag: &[u8]) -> bool {
+        hmac::verify(&self.0, message, tag).is_ok()
+    }
+}
+
 fn derive(key: &SealKey, purpose: Purpose, salt: &[u8; SALT]) -> Option<LessSafeKey> {
     let info: &[u8] = match purpose {
         Purpose::Spool => b"grantd spool v1",
@@ -65,7 +92,7 @@ fn once() -> Nonce {
 
 #[cfg(test)]
 mod tests {
-    use super::{Purpose, open, seal};
+    use super::{Purpose, TagKey, open, seal};
     use crate::secret::{SealKey, SecretBytes};
 
     fn sealed() -> Vec<u8> {
@@ -96,5 +123,16 @@ mod tests {
     #[test]
     fn nothing_of_the_text_shows() {
         assert!(!sealed().windows(6).any(|window| window == b"months"));
+    }
+
+    #[test]
+    fn a_tag_is_one_keys_one_purposes_and_one_messages() {
+        let key = |byte, purpose| TagKey::derive(&SealKey::new([byte; 32]), purpose).unwrap();
+        let tag = key(7, b"one").tag(b"message");
+        assert!(key(7, b"one").holds(b"message", &tag));
+        assert!(!key(7, b"one").holds(b"massage", &tag));
+        assert!(!key(7, b"two").holds(b"message", &tag));
+        assert!(!key(8, b"one").holds(b"message", &tag));
+        assert!(!key(7, b"one").holds(b"message", b""));
     }
 }

@@ -37,6 +37,8 @@ pub(super) enum Verb {
     Recover(OneArgs),
     /// Have the daemon read its configuration again
     Reload(ReloadArgs),
+    /// Show the audit trail, or verify its files
+    Audit(AuditArgs),
     /// Print an integration's access token, for apps
     Token(TokenArgs),
     /// Print a completion script for a shell
@@ -159,6 +161,46 @@ pub(super) struct OneArgs {
 pub(super) struct ReloadArgs {
     #[command(flatten)]
     pub(super) control: ControlArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct AuditArgs {
+    #[command(subcommand)]
+    pub(super) verb: Option<AuditVerb>,
+    /// Go on printing events as they come, until interrupted
+    #[arg(long)]
+    pub(super) follow: bool,
+    /// Begin after the event of this number
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) after: u64,
+    /// Print JSON, an event a line
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) control: ControlArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditVerb {
+    /// Check that no line was changed, removed or moved; without the daemon
+    Verify(VerifyArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct VerifyArgs {
+    /// Files of the trail, in their order; with --config or --state all of them, if left out
+    #[arg(value_name = "FILE", required_unless_present_any = ["config", "state"])]
+    pub(super) files: Vec<PathBuf>,
+    /// Check the end as well, with the seal key and the state directory of this configuration
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Check the end as well, against this state directory; its own seal.key is the key, unless --config names one
+    #[arg(long, value_name = "DIR")]
+    pub(super) state: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Args, Debug)]

@@ -105,10 +105,12 @@ fn as_json(checked: &Checked, report: Option<&Report>, now: Timestamp) -> serde_
         })
         .collect();
     let ok = report.is_none_or(|report| report.missing.is_empty());
-    let mut said = json!({ "ok": ok, "warnings": checked.warnings, "integrations": integrations });
-    if let Some(report) = report {
-        said["findings"] = json!(report.missing);
-        said["notes"] = json!(report.notes);
-    }
-    said
+    let (findings, notes) = report.map(|report| (&report.missing, &report.notes)).unzip();
+    json!({
+        "ok": ok,
+        "warnings": checked.warnings,
+        "integrations": integrations,
+        "findings": findings,
+        "notes": notes,
+    })
 }

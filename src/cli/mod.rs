@@ -4,6 +4,7 @@
 //! an exit code of `sysexits.h` (contract §1). No secret ever comes in by an argument.
 
 mod args;
+mod audit;
 mod check;
 mod client;
 mod connect;
@@ -63,6 +64,7 @@ async fn perform(verb: Verb) -> Result<(), End> {
         Verb::Revoke(args) => revoke::revoke(args).await,
         Verb::Recover(args) => recover::recover(args).await,
         Verb::Reload(args) => reload::reload(args).await,
+        Verb::Audit(args) => audit::audit(args).await,
         Verb::Token(args) => token::token(args).await,
         Verb::Completions(args) => man::completions(&args),
         Verb::Man(args) => man::man(&args),
@@ -83,6 +85,7 @@ fn runtime(verb: &Verb) -> std::io::Result<tokio::runtime::Runtime> {
         | Verb::Revoke(_)
         | Verb::Recover(_)
         | Verb::Reload(_)
+        | Verb::Audit(_)
         | Verb::Token(_)
         | Verb::Completions(_)
         | Verb::Man(_) => tokio::runtime::Builder::new_current_thread(),

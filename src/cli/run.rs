@@ -59,7 +59,11 @@ pub(super) fn unstarted(error: &StartError) -> End {
         {
             End::permission(said)
         }
+        StartError::Audit(error) if error.kind == std::io::ErrorKind::PermissionDenied => {
+            End::permission(said)
+        }
         StartError::Spool(SpoolError::Unusable { .. })
+        | StartError::Audit(_)
         | StartError::Public { .. }
         | StartError::Socket(_)
         | StartError::Transport(_)

@@ -1,5 +1,6 @@
 //! `[[organization]]` and `[[integration]]`: whose grants, at which providers, kept where.
 
+use super::operators::{self, Unread};
 use super::providers::ProviderConfig;
 use super::reader::{Reader, Section};
 use super::source::{At, Spot};
@@ -78,8 +79,8 @@ pub(super) fn organizations(
     reader: &mut Reader<'_>,
     sections: Vec<Section>,
     base: &StoreConfig,
-) -> BTreeMap<OrganizationId, StoreConfig> {
-    let mut found = BTreeMap::new();
+) -> (BTreeMap<OrganizationId, StoreConfig>, BTreeMap<OrganizationId, Unread>) {
+    let (mut found, mut people) = (BTreeMap::new(), BTreeMap::new());
     let mut places: BTreeMap<String, At> = BTreeMap::new();
     for mut section in sections {
         let id = identifier(reader, &mut section, OrganizationId::parse);
@@ -90,24 +91,14 @@ pub(super) fn organizations(
             Some(section) => stores::store(reader, section, base),
             None => base.clone(),
         };
-        let _external_ids = reader.pairs(&mut section, "external_ids");
-        if let Some(mut admins) = reader.table(&mut section, "admins") {
-            let at = admins.at;
-            let _claim = reader.required(&mut admins, "claim", "name the claim, such as \"groups\"");
-            let _contains = reader.required(&mut admins, "contains", "write what the claim must contain");
-            reader.finish(admins);
-            reader.warn(
-                at,
-                "operator sign-in is not in this version: `admins` has no effect",
-                "operate with `grantd` on the host",
-            );
-        }
+        let unread = operators::people(reader, &mut section);
         reader.finish(section);
         if let Some(id) = id {
+            people.insert(id.value.clone(), unread);
             found.insert(id.value, store);
         }
     }
-    found
+    (found, people)
 }
 
 pub(super) fn integrations(

@@ -3,6 +3,7 @@
 use super::bindings::bindings;
 use super::catalogue;
 use super::integrations::{Defaults, IntegrationConfig, integrations, once, organizations, refresh_at};
+use super::operators::{OperatorsConfig, People, operators, settled};
 use super::providers::{ProviderConfig, provider};
 use super::reader::{Reader, Section};
 use super::server::{Server, Sockets, State, server, sockets, state};
@@ -11,7 +12,7 @@ use super::stores::{StoreConfig, store};
 use super::surroundings::Surroundings;
 use super::tree::{self, Entry, Item, Node, Table};
 use super::values::Schedule;
-use crate::lifecycle::{Binding, IntegrationId, ProviderId};
+use crate::lifecycle::{Binding, IntegrationId, OrganizationId, ProviderId};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -33,6 +34,10 @@ pub struct Config {
     pub validation_interval: Duration,
     /// `oauth.allowed_redirects`.
     pub allowed_redirects: Vec<String>,
+    /// `[operators]`; without it nobody signs in.
+    pub operators: Option<OperatorsConfig>,
+    /// What each organization says about people.
+    pub organizations: BTreeMap<OrganizationId, People>,
     /// Providers by id.
     pub providers: BTreeMap<ProviderId, ProviderConfig>,
     /// Integrations by id.
@@ -203,12 +208,15 @@ fn sections(reader: &mut Reader<'_>, mut whole: Section) -> Option<Config> {
     let (at, schedule) = rotation(reader, rotation_section);
     let telemetry_section = section(reader, "telemetry");
     let log = telemetry(reader, telemetry_section);
+    let can_sign_in = whole.has("operators");
+    let operators = reader.table(&mut whole, "operators").and_then(|section| operators(reader, section));
     later(reader, &mut whole);
     let organization_tables = reader.tables(&mut whole, "organization");
-    let stores = organizations(reader, organization_tables, &base);
+    let (stores, people) = organizations(reader, organization_tables, &base);
     let provider_tables = reader.tables(&mut whole, "provider");
     let named_providers = ids(&provider_tables);
     let providers = providers(reader, provider_tables);
+    let organizations = settled(reader, people, &named_providers, can_sign_in);
     let integration_tables = reader.tables(&mut whole, "integration");
     let named = ids(&integration_tables);
     let defaults = Defaults {
@@ -231,6 +239,8 @@ fn sections(reader: &mut Reader<'_>, mut whole: Section) -> Option<Config> {
         state_expiry,
         validation_interval,
         allowed_redirects,
+        operators,
+        organizations,
         providers,
         integrations,
         bindings,
@@ -292,14 +302,12 @@ fn later(reader: &mut Reader<'_>, whole: &mut Section) {
             "remove [fleet] and let one host own these integrations",
         );
     }
-    for key in ["operators", "notify"] {
-        if let Some(entry) = whole.take(key) {
-            reader.warn(
-                entry.key_at,
-                format!("[{key}] is not in this version and has no effect"),
-                "operate with `grantd` on the host until then",
-            );
-        }
+    if let Some(entry) = whole.take("notify") {
+        reader.warn(
+            entry.key_at,
+            "[notify] is not in this version and has no effect",
+            "watch `grantd status` and the log until then",
+        );
     }
 }
 

@@ -271,12 +271,52 @@ fn more_writes_than_aws_keeps_are_refused() {
 }
 
 #[test]
-fn what_has_no_effect_yet_is_a_warning() {
+fn what_has_no_effect_is_a_warning() {
+    let admins = "id = \"acme\"\nadmins = { claim = \"groups\", contains = \"secops\" }\n";
+    let text = GOOD.replacen("id = \"acme\"\n", admins, 1);
+    let warnings = check(&text).unwrap().warnings;
+    assert!(warnings.len() == 1 && warnings[0].message.contains("without [operators]"), "{warnings:?}");
     let text = format!(
-        "{GOOD}\n[operators]\nissuer = \"https://idp\"\n[[binding]]\nintegration = \"github\"\nunit = \"a.service\"\n"
+        "{GOOD}\n[notify]\nwebhook = \"https://hooks\"\n[[binding]]\nintegration = \"github\"\nunit = \"a.service\"\n"
     );
     let warnings = check(&text).unwrap().warnings;
     assert_eq!(warnings.len(), 2, "{warnings:?}");
+}
+
+#[test]
+fn operators_sign_in_where_the_configuration_says() {
+    let text = format!(
+        "{GOOD}\n[operators]\nissuer = \"https://idp.acme.example/\"\nclient_id = \"grantd\"\nclient_secret = {{ env = \"ACME_SSO_CLIENT_SECRET\" }}\n"
+    );
+    let people = "id = \"acme\"\nadmins = { claim = \"groups\", contains = \"secops\" }\nexternal_ids = { github = \"7\" }\n";
+    let Checked { config, warnings } = check(&text.replacen("id = \"acme\"\n", people, 1)).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let operators = config.operators.unwrap();
+    // To its last slash: it is compared as text.
+    assert_eq!(operators.issuer, "https://idp.acme.example/");
+    let acme = config.organizations.values().next().unwrap();
+    assert_eq!(acme.admins.as_ref().unwrap().contains, "secops");
+    assert_eq!(acme.external_ids.values().collect::<Vec<_>>(), ["7"]);
+}
+
+#[test]
+fn everything_wrong_about_people_is_said_at_once() {
+    let text = format!(
+        "{GOOD}\n[operators]\nissuer = \"http://idp.acme.example\"\n[[organization]]\nid = \"globex\"\nadmins = {{ claim = \"groups\" }}\nexternal_ids = {{ github = \"7\", nowhere = \"8\" }}\n"
+    );
+    let text = text.replacen("id = \"acme\"\n", "id = \"acme\"\nexternal_ids = { github = \"7\" }\n", 1);
+    let text =
+        text.replacen("id = \"github\"\nprovider", "id = \"github\"\norganization = \"acme\"\nprovider", 1);
+    let problems = check(&text).unwrap_err().to_string();
+    for part in [
+        "http is allowed on loopback only",
+        "client_id",
+        "contains",
+        "share an external id",
+        "no such [[provider]]",
+    ] {
+        assert!(problems.contains(part), "{part}: {problems}");
+    }
 }
 
 #[test]

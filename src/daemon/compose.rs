@@ -9,10 +9,11 @@ use crate::config::{
     StoreKind, StoreMode, Surroundings, Unreadable,
 };
 use crate::edge::provider::{
-    AccountLookup, ClientAuth, Credential, Endpoints, Pkce, Provider, Registration, Revoke, Transport,
+    AccountLookup, ClientAuth, Credential, Employer, Endpoints, IdentityProvider, Pkce, Provider,
+    Registration, Revoke, Transport,
 };
 use crate::edge::store::{AssumeRole, AwsSettings, Mode, SealedFiles, SecretsManager, Store};
-use crate::engine::{Clock, Plan, Planned};
+use crate::engine::{Clock, Plan, Planned, SignIn};
 use crate::lifecycle::{IntegrationId, ProviderId};
 use crate::secret::{ClientSecret, SealKey};
 use std::collections::BTreeMap;
@@ -29,9 +30,9 @@ pub(super) struct Composer {
 
 /// A secret of the configuration that cannot be read now, although it could be when the configuration was checked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("provider {provider}: {why} ({remedy})", remedy = .why.remedy)]
+#[error("{whose}: {why} ({remedy})", remedy = .why.remedy)]
 pub(super) struct Secretless {
-    provider: ProviderId,
+    whose: String,
     why: Unreadable,
 }
 
@@ -109,18 +110,49 @@ impl Composer {
     }
 
     fn provider(&mut self, config: &Config, provider: &ProviderConfig) -> Result<Provider, Secretless> {
-        let client_secret = match &provider.client_secret {
-            None => Credential::None,
+        let client_secret = self
+            .credential(config, provider.client_secret.as_ref())
+            .map_err(|why| Secretless { whose: format!("provider {}", provider.id), why })?;
+        let registration = registration(provider, client_secret);
+        Ok(Provider::new(registration, self.transport.clone(), Arc::clone(&self.clock)))
+    }
+}
+
+impl Composer {
+    /// Where operators sign in, if that is configured.
+    pub(super) fn sign_in(&mut self, config: &Config) -> Result<Option<Arc<dyn SignIn>>, Secretless> {
+        let Some(operators) = &config.operators else { return Ok(None) };
+        let client_secret = self
+            .credential(config, operators.client_secret.as_ref())
+            .map_err(|why| Secretless { whose: "[operators]".into(), why })?;
+        let mut redirect_uri = config.server.public_url.clone();
+        redirect_uri.set_path("/sign-in/callback");
+        let rules = config.organizations.values().filter_map(|people| people.admins.as_ref());
+        let employer = Employer {
+            issuer: operators.issuer.clone(),
+            client_id: operators.client_id.clone(),
+            client_secret,
+            redirect_uri,
+            claims: rules.map(|admins| admins.claim.clone()).collect(),
+        };
+        let made = IdentityProvider::new(employer, self.transport.clone(), Arc::clone(&self.clock));
+        Ok(made.map(|made| Arc::new(made) as Arc<dyn SignIn>))
+    }
+
+    fn credential(
+        &mut self,
+        config: &Config,
+        source: Option<&SecretSource>,
+    ) -> Result<Credential, Unreadable> {
+        match source {
+            None => Ok(Credential::None),
             Some(SecretSource::Secret { name, member }) => {
-                fetched(self.secrets_manager(&config.store), name.clone(), member.clone())
+                Ok(fetched(self.secrets_manager(&config.store), name.clone(), member.clone()))
             }
             Some(local) => local
                 .read_text(self.around.as_ref())
-                .map(|text| Credential::Known(ClientSecret::new(text.as_str())))
-                .map_err(|why| Secretless { provider: provider.id.clone(), why })?,
-        };
-        let registration = registration(provider, client_secret);
-        Ok(Provider::new(registration, self.transport.clone(), Arc::clone(&self.clock)))
+                .map(|text| Credential::Known(ClientSecret::new(text.as_str()))),
+        }
     }
 }
 

@@ -43,14 +43,25 @@ pub enum KeyTrouble {
 
 /// Finds the seal key, or makes one where nothing is sealed yet.
 pub(super) fn seal_key(state: &State, around: &dyn Surroundings) -> Result<SealKey, KeyTrouble> {
+    match existing_key(state, around)? {
+        Some(key) => Ok(key),
+        None => made(state, state.key_file()),
+    }
+}
+
+/// Finds the seal key. `None` where none is configured and there is no key file.
+///
+/// # Errors
+/// [`KeyTrouble`].
+pub fn existing_key(state: &State, around: &dyn Surroundings) -> Result<Option<SealKey>, KeyTrouble> {
     if let Some(source) = &state.seal_key {
-        return sized(&source.read(around)?);
+        return sized(&source.read(around)?).map(Some);
     }
     let file = state.key_file();
     match around.read(&file) {
         Ok(_) if around.mode(&file).is_ok_and(|mode| mode & 0o077 != 0) => Err(KeyTrouble::Exposed(file)),
-        Ok(bytes) => sized(&zeroize::Zeroizing::new(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => made(state, file),
+        Ok(bytes) => sized(&zeroize::Zeroizing::new(bytes)).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(KeyTrouble::File { file, kind: error.kind() }),
     }
 }

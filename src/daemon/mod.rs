@@ -12,7 +12,7 @@ mod reload;
 mod remedies;
 mod run;
 
-pub use key::KeyTrouble;
+pub use key::{KeyTrouble, existing_key};
 pub use preflight::{Report, preflight};
 pub use reload::Rereads;
 pub use run::{Broken, Daemon, Ready, Setup, StartError};

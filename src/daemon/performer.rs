@@ -7,8 +7,8 @@ use crate::edge::spool::Spool;
 use crate::edge::store::Store;
 use crate::engine::{AuthorizationRequest, Authorized, Authorizer, Entropy, Pending, Performer};
 use crate::lifecycle::{
-    Action, Beginning, Code, Completion, Effect, Entry, Identity, IntegrationId, Refusal, Sealed, Spent,
-    SpoolFault, StoreFault, Trial, WireFault,
+    Action, Beginning, Code, Completion, Effect, Identity, IntegrationId, Refusal, Sealed, Spent, SpoolFault,
+    StoreFault, Trial, WireFault,
 };
 use crate::secret::Nonce;
 use arc_swap::ArcSwap;
@@ -41,34 +41,6 @@ pub(super) struct Edges {
 impl Edges {
     pub(super) fn route(&self, identity: &Identity) -> Option<Route> {
         self.routes.load().get(&identity.integration).cloned()
-    }
-}
-
-/// One line of the audit trail, at the level that its weight asks for.
-macro_rules! transition {
-    ($level:ident, $identity:expr, $entry:expr) => {
-        tracing::$level!(
-            target: "grantd::audit",
-            integration = %$identity.integration,
-            organization = %$identity.organization,
-            provider = %$identity.provider,
-            what = $entry.what,
-            from = $entry.from,
-            to = $entry.to,
-            cause = $entry.cause,
-            generation = $entry.generation,
-            "transition"
-        )
-    };
-}
-
-/// INFO: a life changed. WARN: it heals by itself, and somebody should look. ERROR: a person must act.
-fn weight(what: &str) -> tracing::Level {
-    match what {
-        "needs_reauth" | "unusable" => tracing::Level::ERROR,
-        "in_doubt" | "refresh_failed" | "store_failed" | "clear_failed" | "renumbered" | "unverified"
-        | "consent_failed" | "consent_refused" => tracing::Level::WARN,
-        _ => tracing::Level::INFO,
     }
 }
 
@@ -125,15 +97,6 @@ impl Performer for Edges {
         Box::pin(async move {
             tokio::task::spawn_blocking(move || spool.quarantined(&identity)).await.unwrap_or_default()
         })
-    }
-
-    fn audit(&self, identity: &Identity, entry: &Entry) {
-        use tracing::Level;
-        match weight(entry.what) {
-            Level::ERROR => transition!(error, identity, entry),
-            Level::WARN => transition!(warn, identity, entry),
-            _ => transition!(info, identity, entry),
-        }
     }
 }
 

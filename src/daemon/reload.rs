@@ -4,14 +4,14 @@
 
 use super::compose::{Composer, plan};
 use super::performer::Routes;
-use super::run::{StartError, found, operators, web_settings};
+use super::run::{StartError, found, open_settings, operators};
 use crate::config::{Checked, Config, Problems};
 use crate::edge::schedule::{NotASchedule, Schedules};
 use crate::edge::socket::Operators;
 use crate::edge::spool::Spool;
 use crate::edge::web::WebSettings;
-use crate::engine::{Handle, Reload};
-use crate::lifecycle::IntegrationId;
+use crate::engine::{Handle, Reload, Trail};
+use crate::lifecycle::{Actor, AuditEvent, Code, IntegrationId};
 use crate::secret::SealKey;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -36,6 +36,7 @@ pub(super) struct Reloader {
     pub(super) public_url: Arc<ArcSwap<Url>>,
     pub(super) operators: Arc<ArcSwap<Operators>>,
     pub(super) schedules: Firings,
+    pub(super) trail: Arc<dyn Trail>,
 }
 
 /// The schedules that run, and where their firings go.
@@ -58,6 +59,9 @@ impl Reloader {
                 Ok(_) => tracing::info!("reloaded"),
                 Err(_) => tracing::error!("the new configuration was refused; the old one stays in force"),
             }
+            let event = AuditEvent::done("reloaded", Actor::Grantd);
+            let outcome = if end.is_ok() { "ok" } else { Code::InvalidRequest.word() };
+            self.trail.record(AuditEvent { outcome, ..event });
             // Whoever asked may have gone.
             let _gone = reload.reply.send(end);
         }
@@ -68,7 +72,7 @@ impl Reloader {
         let Checked { config, warnings } = (self.rereads)().map_err(|problems| problems.to_string())?;
         self.check_places(&config)?;
         let plain = |error: StartError| error.to_string();
-        let settings = web_settings(&config, self.composer.around.as_ref()).map_err(plain)?;
+        let settings = open_settings(&config, &mut self.composer).map_err(plain)?;
         let fresh = self.composer.routes(&config, &self.key).map_err(|error| error.to_string())?;
         let running = start(&config, &self.schedules.due).await.map_err(|error| error.to_string())?;
         std::mem::replace(&mut self.schedules.running, running).stop().await;

@@ -115,7 +115,17 @@ pub(super) fn of_record(seat: &Seat<'_>, snag: &Snag) -> Missing {
             format!("the secret {secret} holds a record that is not this integration's ({why})"),
             "give the integration a secret of its own: secret = \"/path/of/another\"".into(),
         ),
-        other => of_secret(seat, other),
+        Snag::Denied { exists: true, .. }
+        | Snag::Clock
+        | Snag::Credentials
+        | Snag::Deleted
+        | Snag::KeyDenied
+        | Snag::KeyUnusable
+        | Snag::NoMember
+        | Snag::Other(_)
+        | Snag::Region
+        | Snag::Throttled
+        | Snag::Unreachable => of_secret(seat, snag),
     }
 }
 
@@ -148,7 +158,17 @@ pub(super) fn of_client(seat: &Seat<'_>, snag: &Snag, member: Option<&str>) -> M
             };
             seat.missing(what, put("put-secret-value", "--secret-id"))
         }
-        other => of_secret(seat, other),
+        Snag::Denied { exists: true, .. }
+        | Snag::Clock
+        | Snag::Credentials
+        | Snag::Deleted
+        | Snag::KeyDenied
+        | Snag::KeyUnusable
+        | Snag::NotOurs(_)
+        | Snag::Other(_)
+        | Snag::Region
+        | Snag::Throttled
+        | Snag::Unreachable => of_secret(seat, snag),
     }
 }
 
@@ -359,4 +379,27 @@ fn principal_of(arn: &str) -> String {
 fn quoted(word: &str) -> String {
     let plain = |char: char| char.is_ascii_alphanumeric() || "/_+=.@:-".contains(char);
     if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{principal_of, quoted};
+
+    #[test]
+    fn a_session_is_named_by_its_role_and_a_user_by_itself() {
+        for (arn, principal) in [
+            ("arn:aws:sts::111111111111:assumed-role/grantd/i-0123", "arn:aws:iam::111111111111:role/grantd"),
+            ("arn:aws-cn:sts::1:assumed-role/a/b", "arn:aws-cn:iam::1:role/a"),
+            ("arn:aws:iam::111111111111:user/path/ops", "arn:aws:iam::111111111111:user/path/ops"),
+        ] {
+            assert_eq!(principal_of(arn), principal);
+        }
+    }
+
+    #[test]
+    fn a_shell_reads_back_what_is_quoted() {
+        assert_eq!(quoted("alias/grantd"), "alias/grantd");
+        assert_eq!(quoted("{\"a\":\"b\"}"), "'{\"a\":\"b\"}'");
+        assert_eq!(quoted("a'b; rm"), "'a'\\''b; rm'");
+    }
 }

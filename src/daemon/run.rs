@@ -5,9 +5,10 @@
 
 use super::compose::{Composer, plan};
 use super::key::{KeyTrouble, seal_key};
-use super::performer::Edges;
+use super::performer::{Edges, Routes};
 use super::reload::{Reloader, Rereads, schedules};
-use crate::config::{Config, Surroundings};
+use crate::config::{Config, People, Surroundings};
+use crate::edge::audit::{Ledger, LedgerError};
 use crate::edge::clock::WallClock;
 use crate::edge::entropy::KernelEntropy;
 use crate::edge::provider::{Transport, TransportError};
@@ -15,9 +16,9 @@ use crate::edge::schedule::NotASchedule;
 use crate::edge::socket::{BindError, ControlDesk, Operators, bind, serve_app, serve_control};
 use crate::edge::spool::{Leftover, Spool, SpoolError};
 use crate::edge::systemd::{self, Passed};
-use crate::edge::web::{self, TlsError, Web, WebSettings};
-use crate::engine::{Clock, Engine, Handle, Ports};
-use crate::lifecycle::{Consents, FlowKeys, Found, IntegrationId};
+use crate::edge::web::{self, Organization, TlsError, Web, WebSettings};
+use crate::engine::{Clock, Engine, Handle, Ports, Trail};
+use crate::lifecycle::{Actor, AuditEvent, Consents, FlowKeys, Found, IntegrationId};
 use arc_swap::ArcSwap;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -50,6 +51,7 @@ pub struct Daemon {
     stop: CancellationToken,
     tasks: JoinSet<()>,
     app: std::thread::JoinHandle<()>,
+    ledger: Arc<Ledger>,
 }
 
 /// Where a daemon listens (contract §7).
@@ -77,6 +79,9 @@ pub enum StartError {
     /// The state directory cannot be used.
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    /// The audit trail cannot be used.
+    #[error(transparent)]
+    Audit(#[from] LedgerError),
     /// A Unix socket cannot be made.
     #[error(transparent)]
     Socket(#[from] BindError),
@@ -114,6 +119,8 @@ impl Daemon {
         let clock: Arc<dyn Clock> = Arc::new(WallClock);
         let key = Arc::new(seal_key(&config.state, around.as_ref())?);
         let (spool, leftovers) = Spool::open(&config.state.directory, Arc::clone(&key))?;
+        let ledger = Arc::new(Ledger::open(&config.state.directory, &key, Arc::clone(&clock))?);
+        let trail: Arc<dyn Trail> = ledger.clone();
         let transport = Transport::new(Arc::clone(&clock), Transport::DEADLINE)?;
         let mut composer = Composer::new(transport, Arc::clone(&clock), Arc::clone(&around));
         let routes = composer.routes(&config, &key).map_err(|error| StartError::Secret(error.to_string()))?;
@@ -123,36 +130,29 @@ impl Daemon {
         report(leftovers, &spool, &plan);
 
         let listeners = Listeners::open(&config, passed)?;
-        let settings = Arc::new(ArcSwap::from_pointee(web_settings(&config, around.as_ref())?));
+        let settings = Arc::new(ArcSwap::from_pointee(open_settings(&config, &mut composer)?));
         let public_url = Arc::new(ArcSwap::from_pointee(config.server.public_url.clone()));
         let operators = Arc::new(ArcSwap::from_pointee(operators(&config)));
 
-        let entropy = Arc::new(KernelEntropy);
-        let edges =
-            Arc::new(Edges { spool: spool.clone(), routes: Arc::clone(&routes), entropy: entropy.clone() });
-        let ports = Ports {
-            performer: edges.clone(),
-            authorizer: edges.clone(),
-            preflight: edges,
-            clock: Arc::clone(&clock),
-            entropy,
-        };
+        let ports = ports(&spool, &routes, &clock, &trail);
         let (mut engine, handle, reloads) =
             Engine::new(plan.clone(), ports, Consents::new(FlowKeys::derive(&key)));
         engine.restore(plan, found);
 
         let stop = CancellationToken::new();
         let ready = listeners.ready(&config);
-        let app =
-            serve_app(listeners.app, handle.clone(), Arc::clone(&clock), stop.clone()).map_err(kernel)?;
+        let witness = Arc::clone(&trail);
+        let app = serve_app(listeners.app, handle.clone(), Arc::clone(&clock), witness, stop.clone())
+            .map_err(kernel)?;
         let mut tasks = JoinSet::new();
         let desk = ControlDesk {
             handle: handle.clone(),
             clock: Arc::clone(&clock),
             operators: Arc::clone(&operators),
             public_url: Arc::clone(&public_url),
+            trail: Arc::clone(&trail),
         };
-        let web = Web { handle: handle.clone(), clock, settings: Arc::clone(&settings) };
+        let web = web_of(&handle, clock, &trail, &settings);
         let schedules = schedules(&config, &handle, &mut tasks, &stop).await?;
         let reloader = Reloader {
             now: config,
@@ -165,6 +165,7 @@ impl Daemon {
             public_url,
             operators,
             schedules,
+            trail: Arc::clone(&trail),
         };
         let _engine = tasks.spawn(engine.run(stop.clone()));
         let _control =
@@ -172,7 +173,8 @@ impl Daemon {
         let _web = tasks.spawn(ends("public listener", web::serve(listeners.public, web, stop.clone())));
         let _reloads = tasks.spawn(reloader.run(reloads, handle.clone(), stop.clone()));
         let _watchdog = tasks.spawn(watchdog(handle.clone(), stop.clone()));
-        Ok(Self { ready, handle, stop, tasks, app })
+        trail.record(AuditEvent::done("started", Actor::Grantd));
+        Ok(Self { ready, handle, stop, tasks, app, ledger })
     }
 
     /// Where it listens.
@@ -209,10 +211,15 @@ impl Daemon {
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             tracing::error!("not everything in flight has ended; what is sealed goes on at the next start");
         }
+        let ledger = self.ledger;
+        ledger.record(AuditEvent::done("stopped", Actor::Grantd));
+        let closed = tokio::task::spawn_blocking(move || ledger.close());
+        let _late = tokio::time::timeout(LAST_LINES, closed).await;
         end
     }
 }
 
+/// The edges, behind every port that they serve.
 /// A part of the daemon ended by a bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -232,6 +239,8 @@ async fn first_broken(tasks: &mut JoinSet<()>) -> Broken {
 }
 
 const DRAIN: Duration = Duration::from_secs(25);
+/// How long the last lines of the audit trail may take.
+const LAST_LINES: Duration = Duration::from_secs(3);
 
 /// The three listeners, open.
 struct Listeners {
@@ -281,8 +290,49 @@ const fn control_mode(config: &Config) -> u32 {
     if config.sockets.control_group.is_some() { 0o660 } else { 0o600 }
 }
 
+/// The edges behind the engine's ports.
+fn ports(
+    spool: &Spool,
+    routes: &Arc<ArcSwap<Routes>>,
+    clock: &Arc<dyn Clock>,
+    trail: &Arc<dyn Trail>,
+) -> Ports {
+    let entropy = Arc::new(KernelEntropy);
+    let edges =
+        Arc::new(Edges { spool: spool.clone(), routes: Arc::clone(routes), entropy: entropy.clone() });
+    Ports {
+        performer: edges.clone(),
+        authorizer: edges.clone(),
+        preflight: edges,
+        clock: Arc::clone(clock),
+        entropy,
+        trail: Arc::clone(trail),
+    }
+}
+
 pub(super) fn operators(config: &Config) -> Operators {
     Operators { own_uid: rustix::process::geteuid().as_raw(), group: config.sockets.control_group }
+}
+
+fn web_of(
+    handle: &Handle,
+    clock: Arc<dyn Clock>,
+    trail: &Arc<dyn Trail>,
+    settings: &Arc<ArcSwap<WebSettings>>,
+) -> Web {
+    Web {
+        handle: handle.clone(),
+        clock,
+        entropy: Arc::new(KernelEntropy),
+        trail: Arc::clone(trail),
+        settings: Arc::clone(settings),
+    }
+}
+
+/// The settings, with the sign-in that the configuration names.
+pub(super) fn open_settings(config: &Config, composer: &mut Composer) -> Result<WebSettings, StartError> {
+    let sign_in = composer.sign_in(config).map_err(|error| StartError::Secret(error.to_string()))?;
+    Ok(WebSettings { sign_in, ..web_settings(config, composer.around.as_ref())? })
 }
 
 pub(super) fn web_settings(config: &Config, around: &dyn Surroundings) -> Result<WebSettings, StartError> {
@@ -297,7 +347,18 @@ pub(super) fn web_settings(config: &Config, around: &dyn Surroundings) -> Result
         }
     };
     let public_url: Url = config.server.public_url.clone();
-    Ok(WebSettings { public_url, tls, trusted_proxies: config.server.trusted_proxies.clone() })
+    let people = |people: &People| Organization {
+        admins: people.admins.clone(),
+        external_ids: people.external_ids.clone(),
+    };
+    Ok(WebSettings {
+        public_url,
+        tls,
+        trusted_proxies: config.server.trusted_proxies.clone(),
+        sign_in: None,
+        organizations: config.organizations.iter().map(|(id, of)| (id.clone(), people(of))).collect(),
+        integrations: plan(config).integrations,
+    })
 }
 
 /// What the spool holds for each integration of a plan.

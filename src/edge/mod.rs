@@ -1,5 +1,6 @@
 //! Floor 3: each file or folder names one outside thing. No edge imports a sibling.
 
+pub mod audit;
 pub mod claim;
 pub mod clock;
 pub mod entropy;

@@ -4,7 +4,8 @@
 
 use super::board::Board;
 use crate::lifecycle::{
-    Account, Callback, Code, Found, Identity, IntegrationId, Invitation, Refusal, Revocation, View,
+    Account, Callback, Code, Confirmation, Found, Identity, IntegrationId, Invitation, Refusal, Revocation,
+    View,
 };
 use crate::secret::{StateToken, Ticket};
 use crate::time::Timestamp;
@@ -124,7 +125,7 @@ pub struct Reload {
 pub(super) enum Ask {
     Start(Start, Reply<Started>),
     Peek(Ticket, Reply<Invitation>),
-    Confirm(Ticket, Reply<Going>),
+    Confirm(Ticket, Confirmation, Reply<Going>),
     Callback(Box<Callback>, Reply<Landing>),
     Refresh(IntegrationId, Reply<View>),
     Revoke(IntegrationId, Reply<Ended>),
@@ -173,8 +174,8 @@ impl Handle {
     ///
     /// # Errors
     /// `invalid_oauth_state`; `provider_not_configured`; `token_unavailable`; `rate_limited`.
-    pub async fn confirm(&self, ticket: Ticket) -> Result<Going, Refusal> {
-        self.ask(|reply| Ask::Confirm(ticket, reply)).await
+    pub async fn confirm(&self, ticket: Ticket, confirmation: Confirmation) -> Result<Going, Refusal> {
+        self.ask(|reply| Ask::Confirm(ticket, confirmation, reply)).await
     }
 
     /// Judges a callback, and if it is good waits until its record is stored, or it is known why it is not.

@@ -14,9 +14,12 @@ pub use board::{Board, Cell, Posting, Served};
 pub use handle::{Ended, Going, Handle, Landed, Landing, Recovered, Reload, Start, Started};
 pub use plan::{Plan, Planned};
 pub use ports::{
-    AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Pending, Performer, Preflight, Trail,
+    AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Pending, Performer, Preflight, SignIn,
+    Trail,
 };
 pub use run::{Engine, Ports};
 
+#[cfg(test)]
+mod audit_tests;
 #[cfg(test)]
 pub(crate) mod testing;

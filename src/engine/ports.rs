@@ -1,9 +1,10 @@
 //! What the engine asks of the world. `daemon` plugs the edges in; tests plug in doubles.
 
 use crate::lifecycle::{
-    AuditEvent, Beginning, Completion, Effect, Entry, Identity, Missing, Random, Refusal, Sealed,
+    AuditEvent, Beginning, Completion, Effect, Exchange, Frozen, Identity, Missing, Person, Random, Refusal,
+    Sealed,
 };
-use crate::secret::StateToken;
+use crate::secret::{Nonce, StateToken};
 use crate::time::Timestamp;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,9 +19,6 @@ pub trait Performer: Send + Sync {
 
     /// The answers of an integration that are in quarantine, the oldest first.
     fn quarantined(&self, identity: &Identity) -> Pending<Vec<Arc<Sealed>>>;
-
-    /// Leaves a line in the audit trail. Must not block.
-    fn audit(&self, identity: &Identity, entry: &Entry);
 }
 
 /// The audit trail: keeps events in order, chained, and gives them back.
@@ -64,6 +62,15 @@ pub struct Authorized {
     pub url: String,
     /// What the flow freezes.
     pub beginning: Beginning,
+}
+
+/// Signs operators in at the company's own identity provider. It goes where the configuration says, and nowhere else.
+pub trait SignIn: Send + Sync {
+    /// The URL of an authentication request (OpenID Connect Core §3.1.2.1), and what its flow freezes.
+    fn begin(&self, state: StateToken, nonce: Nonce) -> Pending<Result<(String, Frozen), Refusal>>;
+
+    /// Exchanges the code, checks the `id_token` whole, and says who it is.
+    fn finish(&self, exchange: Exchange) -> Pending<Result<Person, Refusal>>;
 }
 
 /// Tells the time.

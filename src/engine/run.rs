@@ -7,10 +7,13 @@ use super::board::{Board, Cell, Served};
 use super::handle::{Ask, Ended, Going, Handle, Landed, Landing, Recovered, Reload, Reply, Start, Started};
 use super::live::{Live, Waiter, failure_of};
 use super::plan::{Plan, Planned};
-use super::ports::{AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Performer, Preflight};
+use super::ports::{
+    AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Performer, Preflight, Trail,
+};
 use crate::lifecycle::{
-    Action, Asker, Callback, Code, Completion, ConsentEnd, Consents, Effect, Event, Found, Identity,
-    IntegrationId, Invitation, Missing, Op, Recovery, Refusal, Revocation, Sealed, Status,
+    Action, Actor, Asker, AuditEvent, Bearer, Callback, Code, Completion, Confirmation, ConsentEnd, Consents,
+    Effect, Event, Found, Identity, IntegrationId, Invitation, Missing, Op, Recovery, Refusal, Revocation,
+    Sealed, Status,
 };
 use crate::secret::{StateToken, Ticket};
 use crate::time::Timestamp;
@@ -34,6 +37,8 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// Makes random bytes.
     pub entropy: Arc<dyn Entropy>,
+    /// Keeps the audit trail.
+    pub trail: Arc<dyn Trail>,
 }
 
 /// The owner of every integration.
@@ -62,6 +67,7 @@ struct Asked {
     ticket: Ticket,
     invitation: Invitation,
     state: StateToken,
+    confirmation: Confirmation,
     reply: Reply<Going>,
 }
 
@@ -154,7 +160,7 @@ impl Engine {
             Ask::Peek(ticket, reply) => {
                 answer(reply, self.consents.peek(&ticket, self.ports.clock.now()).cloned());
             }
-            Ask::Confirm(ticket, reply) => self.confirm(ticket, reply),
+            Ask::Confirm(ticket, confirmation, reply) => self.confirm(ticket, confirmation, reply),
             Ask::Callback(callback, reply) => self.callback(*callback, reply),
             Ask::Refresh(id, reply) => self.refresh(&id, reply),
             Ask::Revoke(id, reply) => self.revoke(&id, reply),
@@ -175,7 +181,7 @@ impl Engine {
     fn look(&mut self, start: Start, reply: Reply<Started>) {
         let identity = match self.startable(&start) {
             Ok(planned) => planned.identity.clone(),
-            Err(refusal) => return answer(reply, Err(refusal)),
+            Err(refusal) => return self.minted(&start, Err(refusal), reply),
         };
         let looking = tokio::time::timeout(LONGEST_LOOK, self.ports.preflight.look(&identity));
         let _task = self.tasks.spawn(async move {
@@ -186,12 +192,20 @@ impl Engine {
 
     fn looked(&mut self, start: &Start, missing: Vec<Missing>, reply: Reply<Started>) {
         if missing.is_empty() {
-            return answer(reply, self.start(start));
+            let started = self.start(start);
+            return self.minted(start, started, reply);
         }
         tracing::warn!(missing = missing.len(), "a consent does not begin: something is missing");
         let named: Vec<_> = missing.iter().map(|one| one.what.as_str()).collect();
         let refusal = Refusal::new(Code::PreflightFailed, named.join("; "));
-        answer(reply, Err(refusal.with_actions(&[Action::Configure]).with_missing(missing)));
+        let refusal = refusal.with_actions(&[Action::Configure]).with_missing(missing);
+        self.minted(start, Err(refusal), reply);
+    }
+
+    fn minted(&self, start: &Start, started: Result<Started, Refusal>, reply: Reply<Started>) {
+        let whose = self.plan.find(start).ok().map(|planned| &planned.identity);
+        self.note("link_minted", Actor::Grantd, whose, started.as_ref().err());
+        answer(reply, started);
     }
 
     fn startable(&self, start: &Start) -> Result<&Planned, Refusal> {
@@ -226,10 +240,13 @@ impl Engine {
         Ok(Started { ticket, state, expires_at })
     }
 
-    fn confirm(&mut self, ticket: Ticket, reply: Reply<Going>) {
+    fn confirm(&mut self, ticket: Ticket, confirmation: Confirmation, reply: Reply<Going>) {
         let now = self.ports.clock.now();
         match self.consents.take(&ticket, now) {
-            Err(refusal) => answer(reply, Err(refusal)),
+            Err(refusal) => {
+                self.note("link_confirmed", Actor::Grantd, None, Some(&refusal));
+                answer(reply, Err(refusal));
+            }
             Ok((invitation, state)) => {
                 let request = AuthorizationRequest {
                     identity: invitation.identity.clone(),
@@ -238,17 +255,18 @@ impl Engine {
                     expires_at: now.plus(self.plan.state_expiry),
                 };
                 let pending = self.ports.authorizer.authorize(request);
-                let asked = Box::new(Asked { ticket, invitation, state, reply });
+                let asked = Box::new(Asked { ticket, invitation, state, confirmation, reply });
                 let _task = self.tasks.spawn(async move { End::Authorized(asked, pending.await) });
             }
         }
     }
 
     fn authorized(&mut self, asked: Asked, result: Result<Authorized, Refusal>) {
-        let Asked { ticket, invitation, state, reply } = asked;
+        let Asked { ticket, invitation, state, confirmation, reply } = asked;
+        self.note("link_confirmed", Actor::Grantd, Some(&invitation.identity), result.as_ref().err());
         match result {
             Ok(Authorized { url, beginning }) => {
-                let begun = self.consents.begin(invitation, state, beginning);
+                let begun = self.consents.begin(invitation, state, beginning, confirmation);
                 let (state, cookie, expires_at) = (begun.state, begun.cookie, begun.expires_at);
                 answer(reply, Ok(Going { url, state, cookie, expires_at }));
             }
@@ -260,12 +278,20 @@ impl Engine {
     }
 
     fn callback(&mut self, callback: Callback, reply: Reply<Landing>) {
-        let returned = match self.consents.judge(callback, self.ports.clock.now()) {
-            Ok(returned) => returned,
-            Err(refusal) => {
-                tracing::info!(cause = refusal.code.word(), "callback refused");
-                return answer(reply, Err(refusal));
+        let actor = match &callback.bearer {
+            Bearer::Browser(_) => Actor::Browser,
+            Bearer::Person { subject, .. } => {
+                Actor::Operator { subject: subject.clone(), name: subject.clone() }
             }
+            // The control socket says which one.
+            Bearer::Operator => Actor::Grantd,
+        };
+        let whose = self.consents.whose(&callback).cloned();
+        let judged = self.consents.judge(callback, self.ports.clock.now());
+        self.note("callback_judged", actor, whose.as_ref(), judged.as_ref().err());
+        let returned = match judged {
+            Ok(returned) => returned,
+            Err(refusal) => return answer(reply, Err(refusal)),
         };
         let id = returned.identity.integration.clone();
         let Some(live) = self.lives.get_mut(&id).filter(|live| !live.leaving) else {
@@ -381,7 +407,7 @@ impl Engine {
             Effect::Publish(lease) => live.served = Some(Arc::new(Served::of(&lease))),
             Effect::Withdraw => live.served = None,
             Effect::Tell(end) => live.tell(end),
-            Effect::Audit(entry) => self.ports.performer.audit(identity, &entry),
+            Effect::Audit(entry) => self.ports.trail.record(AuditEvent::transition(identity, entry)),
             effect @ (Effect::Release { .. } | Effect::Quarantine(_)) => {
                 let pending = self.ports.performer.perform(identity, effect);
                 let _task = self.tasks.spawn(async move {
@@ -427,6 +453,15 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Leaves an event of an operation in the trail.
+    fn note(&self, what: &'static str, actor: Actor, whose: Option<&Identity>, refusal: Option<&Refusal>) {
+        let event = match refusal {
+            None => AuditEvent::done(what, actor),
+            Some(refusal) => AuditEvent::refused(what, actor, refusal.code),
+        };
+        self.ports.trail.record(AuditEvent { identity: whose.cloned(), ..event });
     }
 
     fn set_deadline(&mut self, id: &IntegrationId, next: Option<Timestamp>) {

@@ -1,11 +1,13 @@
 //! A stage for the tests of the edges: a handle and a board whose engine is played by an actor.
 
 use super::handle::{Ask, Ended, Going, Handle, Landing, Reload, Start, Started};
-use super::{Board, Cell, Served};
-use crate::lifecycle::{Binding, Callback, Code, IntegrationId, Invitation, Lease, Refusal, View};
+use super::{Board, Cell, Pending, Served, Trail};
+use crate::lifecycle::{
+    AuditEvent, Binding, Callback, Code, Confirmation, IntegrationId, Invitation, Lease, Refusal, View,
+};
 use crate::secret::Ticket;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 
 /// Plays the engine. What is not overridden is refused with `integration_not_found`.
@@ -16,7 +18,7 @@ pub(crate) trait Actor: Send + 'static {
     fn invitation(&mut self, _ticket: Ticket) -> Result<Invitation, Refusal> {
         Err(unknown())
     }
-    fn confirm(&mut self, _ticket: Ticket) -> Result<Going, Refusal> {
+    fn confirm(&mut self, _ticket: Ticket, _confirmation: Confirmation) -> Result<Going, Refusal> {
         Err(unknown())
     }
     fn callback(&mut self, _callback: Callback) -> Result<Landing, Refusal> {
@@ -70,11 +72,35 @@ impl Stage {
     }
 }
 
+/// A trail that keeps what is recorded.
+#[derive(Default)]
+pub(crate) struct Notes(Mutex<Vec<AuditEvent>>);
+
+impl Notes {
+    /// What was recorded since the last look.
+    pub(crate) fn take(&self) -> Vec<AuditEvent> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl Trail for Notes {
+    fn record(&self, event: AuditEvent) {
+        self.0.lock().unwrap().push(event);
+    }
+
+    fn after(&self, sequence: u64, most: usize) -> Pending<Vec<serde_json::Value>> {
+        let first = usize::try_from(sequence).unwrap();
+        let count = self.0.lock().unwrap().len();
+        let numbered = (1..=count).skip(first).take(most);
+        Box::pin(std::future::ready(numbered.map(|seq| serde_json::json!({ "seq": seq })).collect()))
+    }
+}
+
 fn answer(actor: &mut impl Actor, ask: Ask) {
     let _reader_may_be_gone = match ask {
         Ask::Start(start, reply) => reply.send(actor.start(start)).is_ok(),
         Ask::Peek(ticket, reply) => reply.send(actor.invitation(ticket)).is_ok(),
-        Ask::Confirm(ticket, reply) => reply.send(actor.confirm(ticket)).is_ok(),
+        Ask::Confirm(ticket, how, reply) => reply.send(actor.confirm(ticket, how)).is_ok(),
         Ask::Callback(callback, reply) => reply.send(actor.callback(*callback)).is_ok(),
         Ask::Refresh(integration, reply) => reply.send(actor.refresh(integration)).is_ok(),
         Ask::Revoke(integration, reply) => reply.send(actor.revoke(integration)).is_ok(),

@@ -3,7 +3,7 @@
 //! Pure: judges a callback in a fixed order and says which flow it belongs to. A restart forgets all of it.
 
 use super::state::{FlowKeys, fingerprint, sha256};
-use super::{Code, Exchange, Frozen, Identity, Refusal};
+use super::{AccountChange, Code, Exchange, Frozen, Identity, Refusal};
 use crate::secret::{AuthCode, StateToken, Ticket};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
@@ -48,10 +48,26 @@ pub struct Callback {
 /// Who brings a callback.
 #[derive(Debug)]
 pub enum Bearer {
-    /// A browser, with the value of the flow cookie that its `state` names, if it has one.
+    /// A browser in which nobody is signed in, with the value of the flow cookie that its `state` names, if it has one.
     Browser(Option<String>),
+    /// A browser in which somebody is signed in.
+    Person {
+        /// The value of the flow cookie.
+        cookie: Option<String>,
+        /// `sub` of whoever is signed in.
+        subject: String,
+    },
     /// An operator on the control socket, known by the kernel.
     Operator,
+}
+
+/// What the person who sets out has confirmed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Confirmation {
+    /// `sub` of the signed-in operator who began: only they may finish. `None` for a one-time link.
+    pub owner: Option<String>,
+    /// Whether another account may take the place of the present one.
+    pub account: AccountChange,
 }
 
 /// A judged callback: the flow that it ends.
@@ -85,6 +101,7 @@ struct Flow {
     invitation: Invitation,
     per_integration: bool,
     frozen: Frozen,
+    confirmation: Confirmation,
     expires_at: Timestamp,
 }
 
@@ -150,11 +167,16 @@ impl Consents {
 
     /// Begins the flow that a link became; its time runs from now.
     #[must_use]
-    pub fn begin(&mut self, invitation: Invitation, state: StateToken, begin: Beginning) -> Begun {
+    pub fn begin(
+        &mut self,
+        invitation: Invitation,
+        state: StateToken,
+        begin: Beginning,
+        confirmation: Confirmation,
+    ) -> Begun {
         let cookie = self.keys.cookie(&state);
-        let expires_at = begin.expires_at;
-        let flow =
-            Flow { invitation, per_integration: begin.per_integration, frozen: begin.frozen, expires_at };
+        let Beginning { frozen, per_integration, expires_at } = begin;
+        let flow = Flow { invitation, per_integration, frozen, confirmation, expires_at };
         self.flows.insert(fingerprint(&state), flow);
         Begun { state, cookie, expires_at }
     }
@@ -170,13 +192,16 @@ impl Consents {
             return Err(wrong_state("this daemon did not issue that state"));
         }
         let same_browser = match &callback.bearer {
-            Bearer::Browser(cookie) => {
+            Bearer::Browser(cookie) | Bearer::Person { cookie, .. } => {
                 cookie.as_deref().is_some_and(|cookie| self.keys.same_browser(state, cookie))
             }
             Bearer::Operator => true,
         };
         if !same_browser {
             return Err(wrong_state("this is not the browser that began"));
+        }
+        if self.flows.get(&fingerprint(state)).is_some_and(|flow| !flow.is_finished_by(&callback.bearer)) {
+            return Err(wrong_state("whoever began must be signed in to finish it"));
         }
         let flow = self
             .flows
@@ -186,6 +211,13 @@ impl Consents {
             return Err(wrong_state("it took too long"));
         }
         flow.finish(callback)
+    }
+
+    /// Whose flow a callback says it ends, whether it may or not; for the audit trail.
+    #[must_use]
+    pub fn whose(&self, callback: &Callback) -> Option<&Identity> {
+        let flow = self.flows.get(&fingerprint(callback.state.as_ref()?))?;
+        Some(&flow.invitation.identity)
     }
 
     /// Forgets what is over.
@@ -219,6 +251,15 @@ pub struct Beginning {
 }
 
 impl Flow {
+    /// Against a flow that one person begins and another one is made to finish (cross-user session fixation).
+    fn is_finished_by(&self, bearer: &Bearer) -> bool {
+        match (&self.confirmation.owner, bearer) {
+            (None, _) => true,
+            (Some(owner), Bearer::Person { subject, .. }) => owner == subject,
+            (Some(_), Bearer::Browser(_) | Bearer::Operator) => false,
+        }
+    }
+
     fn finish(self, callback: Callback) -> Result<Returned, Refusal> {
         let identity = self.invitation.identity;
         let integration = self.per_integration.then(|| identity.integration.as_str());
@@ -237,13 +278,16 @@ impl Flow {
             provider_name: self.invitation.provider_name,
             kept_in: self.invitation.kept_in,
             then: self.invitation.then,
-            exchange: Exchange { code, frozen: self.frozen },
+            exchange: Exchange { code, frozen: self.frozen, account: self.confirmation.account },
         })
     }
 }
 
 /// RFC 9207 §2.4: compare `iss` where it came, and demand it where the server promised it.
-fn check_issuer(frozen: &Frozen, arrived: Option<&str>) -> Result<(), Refusal> {
+///
+/// # Errors
+/// `issuer_mismatch`.
+pub fn check_issuer(frozen: &Frozen, arrived: Option<&str>) -> Result<(), Refusal> {
     let holds = match (frozen.issuer.as_deref(), arrived) {
         (Some(known), Some(arrived)) => known == arrived,
         (Some(_), None) => !frozen.issuer_promised,
@@ -301,7 +345,7 @@ fn stale_link() -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bearer, Beginning, Callback, Consents, Invitation};
+    use super::{Bearer, Beginning, Callback, Confirmation, Consents, Invitation};
     use crate::lifecycle::state::FlowKeys;
     use crate::lifecycle::testing::identity;
     use crate::lifecycle::{Code, Frozen};
@@ -340,12 +384,16 @@ mod tests {
     }
 
     fn begun(frozen: Frozen) -> World {
+        begun_by(frozen, Confirmation::default())
+    }
+
+    fn begun_by(frozen: Frozen, confirmation: Confirmation) -> World {
         let mut consents = Consents::new(FlowKeys::derive(&SealKey::new([7; 32])));
         let ticket = Ticket::new("t");
         let _state = consents.invite(invitation(), &ticket, &[1; 24]);
         let (invitation, state) = consents.take(&ticket, START).unwrap();
-        let begun =
-            consents.begin(invitation, state, Beginning { frozen, per_integration: false, expires_at: END });
+        let beginning = Beginning { frozen, per_integration: false, expires_at: END };
+        let begun = consents.begin(invitation, state, beginning, confirmation);
         World { consents, state: begun.state, cookie: begun.cookie }
     }
 
@@ -405,6 +453,30 @@ mod tests {
         }
         let rightful = callback(&world);
         assert!(world.consents.judge(rightful, START).is_ok());
+    }
+
+    #[test]
+    fn whoever_began_signed_in_must_be_the_one_who_finishes() {
+        let owner = Some("ann".to_owned());
+        let mut world = begun_by(frozen(None, false), Confirmation { owner, ..Confirmation::default() });
+        let by = |world: &World, subject: &str| Callback {
+            bearer: Bearer::Person { cookie: Some(world.cookie.clone()), subject: subject.into() },
+            ..callback(world)
+        };
+        let host = Callback { bearer: Bearer::Operator, ..callback(&world) };
+        for stranger in [callback(&world), by(&world, "bob"), host] {
+            assert_eq!(refused(&mut world, stranger, START), Code::InvalidOauthState);
+        }
+        let rightful = by(&world, "ann");
+        assert!(world.consents.judge(rightful, START).is_ok());
+    }
+
+    #[test]
+    fn a_link_may_be_finished_by_somebody_who_is_signed_in() {
+        let mut world = begun(frozen(None, false));
+        let bearer = Bearer::Person { cookie: Some(world.cookie.clone()), subject: "ann".into() };
+        let signed_in = Callback { bearer, ..callback(&world) };
+        assert!(world.consents.judge(signed_in, START).is_ok());
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Ending: a revocation bites at once and survives anything.
 //!
 //! Tombstone and withdrawal first; then what is in flight is waited for; then the provider is told with the newest token;
-//! then the record is cleared, retried until the store has it; the tombstone stays until a new consent.
+//! then the record is cleared, retried until the store has it; the tombstone stays until a new consent. Nothing is scrubbed
+//! before the provider was told: after a crash the newest token must be found again.
 
-use super::life::{Ending, Kind, Life, Stage};
+use super::life::{Ending, Flight, Kind, Life, Phase, Stage, Tombstone};
 use super::machine::Integration;
+use super::restore::token_of;
+use super::spend::REVOKED_MEANWHILE;
 use super::{
     Code, Completion, Effect, Loaded, Mark, Record, RecordStatus, Revocation, SlotFate, Standing, policy,
 };
@@ -15,39 +18,57 @@ use std::time::Duration;
 
 impl Integration {
     pub(super) fn revoke(&mut self) {
-        if matches!(self.life, Life::Revoked(_)) {
+        let under_way = self.flight.is_some() || !self.waiting.is_empty() || !self.unverified.is_empty();
+        let known = match &self.life {
+            Life::Revoked(ending) if !ending.stage.is_resting() => return self.refuse_waiting(),
+            Life::Revoked(_) | Life::Unconnected(None) => false,
+            Life::Restoring(_) | Life::Unconnected(Some(_)) | Life::Connected | Life::NeedsReauth => true,
+        };
+        if !known && !under_way {
             return;
         }
         let op = self.op();
-        let known = self.grant.is_some() || matches!(self.life, Life::Restoring(_));
-        if !known && self.flight.is_none() && self.waiting.is_empty() {
-            return;
-        }
         self.mark.standing = Standing::Revoking;
         self.withdraw();
-        self.life =
-            Life::Revoked(Ending { stage: Stage::Marking(op), upstream: None, attempts: 0, late: None });
-        (self.doubt, self.retry, self.nudged) = (None, None, None);
+        let dialect = &self.terms.dialect;
+        let late = self.unverified.drain(..).filter_map(|sealed| token_of(&sealed, dialect)).collect();
+        let tombstone = if self.is_marking() { Tombstone::Racing } else { Tombstone::Missing };
+        self.life = Life::Revoked(Ending { stage: Stage::Marking(op), tombstone, ..Ending::of(late) });
+        (self.doubt, self.doubted, self.retry, self.nudged) = (None, None, None, None);
         self.trouble = None;
         self.note("revoked", "");
         self.give_way();
+        self.refuse_waiting();
+        self.out.push(Effect::Mark { op, mark: self.marked(), slot: SlotFate::Kept });
+    }
+
+    fn refuse_waiting(&mut self) {
         while self.waiting.pop_front().is_some() {
-            self.tell_refused(Code::IntegrationRevoked, "the integration was revoked meanwhile");
+            self.tell_refused(Code::IntegrationRevoked, REVOKED_MEANWHILE);
         }
-        self.out.push(Effect::Mark { op, mark: self.mark, slot: SlotFate::Kept });
+    }
+
+    /// Whether a mark is being written: nobody can say which of two becomes the later one.
+    fn is_marking(&self) -> bool {
+        let of_a_flight = matches!(self.flight, Some(Flight::Tidying(_) | Flight::Reviving(..)));
+        of_a_flight
+            || self.unstored.as_ref().is_some_and(|unstored| matches!(unstored.phase, Phase::Marking(_)))
     }
 
     /// The next step, once nothing is in flight.
-    pub(super) fn end_upstream(&mut self, now: Timestamp) {
+    pub(super) fn end_on(&mut self, now: Timestamp) {
         self.drop_unstored();
-        let late = matches!(self.life, Life::Revoked(ref ending) if ending.late.is_some());
-        let told = matches!(self.life, Life::Revoked(ref ending) if ending.upstream.is_some());
-        if self.mark.standing == Standing::Revoked {
-            self.set_stage(Stage::Over);
-        } else if told {
+        let Life::Revoked(ending) = &self.life else { return };
+        // What the disk does not take is tried again whenever the rest is.
+        let again = ending.tombstone == Tombstone::Missing && ending.stage.is_due(now);
+        if ending.tombstone == Tombstone::Racing || again {
+            self.seal_tombstone();
+        } else if !ending.late.is_empty() {
+            self.tell_of_consent();
+        } else if ending.told {
             self.clear(now);
-        } else if late || self.grant.is_some() {
-            self.tell_provider();
+        } else if self.grant.is_some() {
+            self.tell_of_grant();
         } else {
             let op = self.op();
             self.set_stage(Stage::Loading(op));
@@ -55,44 +76,39 @@ impl Integration {
         }
     }
 
+    fn seal_tombstone(&mut self) {
+        let op = self.op();
+        if let Life::Revoked(ending) = &mut self.life {
+            ending.tombstone = Tombstone::Missing;
+            ending.stage = Stage::Marking(op);
+        }
+        self.out.push(Effect::Mark { op, mark: self.marked(), slot: SlotFate::Kept });
+    }
+
     pub(super) fn ending_done(&mut self, end: Completion, now: Timestamp) {
         let Life::Revoked(ending) = &self.life else { return };
         match (ending.stage, end) {
-            (Stage::Marking(_), end) => {
-                if let Completion::MarkFailed(fault) = end {
-                    self.fail(Kind::Sealing, fault.word(), now);
-                }
-                self.set_stage(Stage::Waiting);
-            }
-            (Stage::Loading(_), Completion::Loaded(Loaded::Record(record))) => self.found_at_end(record, now),
-            (Stage::Loading(_), Completion::Loaded(_)) => {
-                self.set_upstream(Revocation::Nothing);
-                self.finish(self.mark.generation);
-            }
+            (Stage::Marking(_), end) => self.tombstone_done(&end, now),
+            (Stage::Loading(_), Completion::Loaded(loaded)) => self.found_at_end(loaded, now),
             (Stage::Telling(_), Completion::UpstreamRevoked(said)) => {
                 self.set_upstream(said);
                 self.note("revoked_upstream", said.word());
-                self.clear(now);
+                self.end_on(now);
             }
-            (Stage::Clearing(_), Completion::Stored | Completion::StoredBeside) => {
-                self.mended(&[Kind::Storing]);
-                self.note("cleared", "");
-                self.wrote(now);
-                self.wrote(now);
-                // Two generations: the second write leaves AWSPREVIOUS clear as well.
-                self.finish(self.newest_generation().saturating_add(2));
-            }
+            (Stage::Clearing(_), Completion::Stored | Completion::StoredBeside) => self.cleared(now),
             (Stage::Clearing(_), Completion::IdTaken) => {
                 let op = self.op();
-                self.set_stage(Stage::Reading(op));
+                if let Life::Revoked(ending) = &mut self.life {
+                    (ending.cleared, ending.stage) = (None, Stage::Reading(op));
+                }
                 self.out.push(Effect::Load { op });
             }
-            (Stage::Reading(_), Completion::Loaded(Loaded::Record(record))) => {
-                self.mark.generation = self.mark.generation.max(record.generation);
-                self.clear(now);
-            }
-            (Stage::Reading(_), Completion::Loaded(_)) => {
-                self.mark.generation = self.mark.generation.saturating_add(1);
+            (Stage::Reading(_), Completion::Loaded(loaded)) => {
+                let seen = match loaded {
+                    Loaded::Record(record) => record.generation,
+                    Loaded::Empty | Loaded::Unusable(_) => self.newest_generation().saturating_add(1),
+                };
+                self.mark.generation = self.mark.generation.max(seen);
                 self.clear(now);
             }
             (
@@ -100,49 +116,99 @@ impl Integration {
                 Completion::LoadFailed(fault) | Completion::StoreFailed(fault),
             ) => self.end_later(fault.word(), now),
             (Stage::Finishing(_), end) => {
-                if let Completion::MarkFailed(fault) = end {
-                    self.fail(Kind::Sealing, fault.word(), now);
-                }
+                self.mark_done(&end, now);
                 self.set_stage(Stage::Over);
             }
             (_, _) => {}
         }
     }
 
-    fn found_at_end(&mut self, record: Box<Record>, now: Timestamp) {
-        self.mark.generation = self.mark.generation.max(record.generation);
-        if record.status == RecordStatus::Revoked {
-            self.set_upstream(Revocation::Nothing);
-            return self.finish(self.mark.generation);
+    fn tombstone_done(&mut self, end: &Completion, now: Timestamp) {
+        match (end, &mut self.life) {
+            (Completion::MarkFailed(fault), _) => self.fail(Kind::Sealing, fault.word(), now),
+            (_, Life::Revoked(ending)) if ending.tombstone == Tombstone::Missing => {
+                ending.tombstone = Tombstone::Durable;
+                self.unmarked = None;
+            }
+            (_, _) => {}
         }
-        let told = matches!(self.life, Life::Revoked(ref ending) if ending.upstream.is_some());
-        self.grant = Some(Arc::from(record));
-        if told { self.clear(now) } else { self.tell_provider() }
+        self.set_stage(Stage::Waiting);
     }
 
-    fn tell_provider(&mut self) {
-        let op = self.op();
-        let late = match &mut self.life {
-            Life::Revoked(ending) => ending.late.take(),
-            Life::Restoring(_) | Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => None,
+    fn found_at_end(&mut self, loaded: Loaded, now: Timestamp) {
+        let attempts = match &self.life {
+            Life::Revoked(ending) => ending.attempts,
+            Life::Restoring(_) | Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => 0,
         };
+        match loaded {
+            Loaded::Record(record) => {
+                self.mark.generation = self.mark.generation.max(record.generation);
+                if record.status == RecordStatus::Revoked {
+                    return self.nothing_to_tell();
+                }
+                self.grant = Some(Arc::from(record));
+                self.tell_of_grant();
+            }
+            // What grantd wrote is not there: a replica that lags, perhaps, or somebody's mistake.
+            Loaded::Empty if self.mark.generation > 0 && attempts < 5 => {
+                self.end_later("store_lost_the_record", now);
+            }
+            Loaded::Empty => self.nothing_to_tell(),
+            // Whose it is must be settled by a person; the tombstone holds meanwhile.
+            Loaded::Unusable(_) => self.end_later("foreign_record", now),
+        }
+    }
+
+    /// There is no grant that the provider could be told of.
+    fn nothing_to_tell(&mut self) {
+        if let Life::Revoked(ending) = &mut self.life {
+            ending.upstream.get_or_insert(Revocation::Nothing);
+        }
+        self.mended(&[Kind::Storing]);
+        self.finish(self.mark.generation);
+    }
+
+    fn tell_of_consent(&mut self) {
+        let op = self.op();
+        let Life::Revoked(ending) = &mut self.life else { return };
+        let token = ending.late.pop();
+        ending.stage = Stage::Telling(op);
+        self.out.push(Effect::RevokeUpstream { op, refresh_token: token, access_token: None });
+    }
+
+    fn tell_of_grant(&mut self) {
+        let op = self.op();
+        if let Life::Revoked(ending) = &mut self.life {
+            (ending.told, ending.stage) = (true, Stage::Telling(op));
+        }
         let grant = self.grant.as_ref();
-        let known = grant.and_then(|grant| grant.refresh_token.as_ref()).map(RefreshToken::duplicate);
         self.out.push(Effect::RevokeUpstream {
             op,
-            refresh_token: late.or(known),
+            refresh_token: grant.and_then(|grant| grant.refresh_token.as_ref()).map(RefreshToken::duplicate),
             access_token: grant.and_then(|grant| grant.access_token.as_ref()).map(AccessToken::duplicate),
         });
-        self.set_stage(Stage::Telling(op));
     }
 
     fn clear(&mut self, now: Timestamp) {
         let op = self.op();
         let account = self.grant.as_ref().map(|grant| grant.account.clone()).unwrap_or_default();
         let generation = self.newest_generation().saturating_add(1);
-        let record = Record::cleared(self.identity.clone(), generation, account, now);
-        self.set_stage(Stage::Clearing(op));
-        self.out.push(Effect::Clear { op, record: Arc::new(record) });
+        let Life::Revoked(ending) = &mut self.life else { return };
+        let fresh = || Arc::new(Record::cleared(self.identity.clone(), generation, account, now));
+        let record = Arc::clone(ending.cleared.get_or_insert_with(fresh));
+        ending.stage = Stage::Clearing(op);
+        self.out.push(Effect::Clear { op, record });
+    }
+
+    fn cleared(&mut self, now: Timestamp) {
+        let Life::Revoked(Ending { cleared: Some(record), .. }) = &self.life else { return };
+        // Two generations: the second write leaves AWSPREVIOUS clear as well.
+        let generation = record.generation.saturating_add(1);
+        self.mended(&[Kind::Storing]);
+        self.note("cleared", "");
+        self.wrote(now);
+        self.wrote(now);
+        self.finish(generation);
     }
 
     fn end_later(&mut self, cause: &'static str, now: Timestamp) {
@@ -157,12 +223,14 @@ impl Integration {
         }
     }
 
+    /// Nothing that was sealed before is taken for a consent after it.
     fn finish(&mut self, generation: u64) {
         self.grant = None;
+        let generation = generation.max(self.sealed_up_to);
         self.mark = Mark { generation, standing: Standing::Revoked, ..self.mark };
         let op = self.op();
         self.set_stage(Stage::Finishing(op));
-        self.out.push(Effect::Mark { op, mark: self.mark, slot: SlotFate::Scrubbed });
+        self.out.push(Effect::Mark { op, mark: self.marked(), slot: SlotFate::Scrubbed });
     }
 
     const fn set_upstream(&mut self, said: Revocation) {
@@ -175,5 +243,24 @@ impl Integration {
         if let Life::Revoked(ending) = &mut self.life {
             ending.stage = stage;
         }
+    }
+}
+
+impl Ending {
+    /// One that goes on as soon as nothing is in flight.
+    pub(super) const fn of(late: Vec<RefreshToken>) -> Self {
+        Self {
+            stage: Stage::Waiting,
+            upstream: None,
+            attempts: 0,
+            tombstone: Tombstone::Durable,
+            late,
+            told: false,
+            cleared: None,
+        }
+    }
+
+    pub(super) fn over() -> Self {
+        Self { stage: Stage::Over, ..Self::of(Vec::new()) }
     }
 }

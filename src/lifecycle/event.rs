@@ -52,6 +52,18 @@ pub struct Exchange {
     pub code: AuthCode,
     /// What the flow froze.
     pub frozen: Frozen,
+    /// Whether another account than the present one may authorize.
+    pub account: AccountChange,
+}
+
+/// Whether a consent may replace the account that authorized before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccountChange {
+    /// It must be the same account.
+    #[default]
+    Refused,
+    /// The person said that it may be another one.
+    Allowed,
 }
 
 /// What a flow freezes when it begins, so that nothing that arrives later can redirect it.

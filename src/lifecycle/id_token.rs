@@ -11,11 +11,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use std::time::Duration;
 
-/// Checks issuer, audience, authorized party, expiry and nonce.
+/// Checks issuer, audience, authorized party, expiry, time of issue and nonce.
 ///
 /// # Errors
 /// A stable word for the first check that does not hold.
-pub(super) fn check(
+pub fn check(
     token: &IdToken,
     rules: &IdTokenRules,
     nonce: Option<&Nonce>,
@@ -37,6 +37,8 @@ pub(super) fn check(
         Err("id_token_audience")
     } else if now >= Timestamp::from_seconds(claims.exp).plus(SKEW) {
         Err("id_token_expired")
+    } else if claims.iat.is_some_and(|at| Timestamp::from_seconds(at) > now.plus(SKEW)) {
+        Err("id_token_future")
     } else if nonce.is_some_and(|nonce| !claims.nonce.is_some_and(|seen| nonce.ct_eq(&Nonce::new(seen)))) {
         Err("id_token_nonce")
     } else {
@@ -53,6 +55,7 @@ struct Claims {
     aud: Audience,
     azp: Option<String>,
     exp: i64,
+    iat: Option<i64>,
     nonce: Option<String>,
 }
 
@@ -110,6 +113,10 @@ mod tests {
                 "id_token_audience",
             ),
             (r#"{"iss":"https://idp.example","aud":"me","exp":940,"nonce":"n"}"#, "id_token_expired"),
+            (
+                r#"{"iss":"https://idp.example","aud":"me","exp":2000,"iat":1061,"nonce":"n"}"#,
+                "id_token_future",
+            ),
             (r#"{"iss":"https://idp.example","aud":"me","exp":1001,"nonce":"m"}"#, "id_token_nonce"),
             (r#"{"iss":"https://idp.example","aud":"me","exp":1001}"#, "id_token_nonce"),
             ("not json", "id_token_unreadable"),

@@ -5,8 +5,8 @@
 
 use super::life::{Kind, Phase, Unstored};
 use super::machine::Integration;
-use super::{Code, Completion, ConsentEnd, Effect, Loaded, Mark, Record, Sealed, StoreFault, policy};
-use crate::secret::{AccessToken, Nonce, RefreshToken};
+use super::{Code, Completion, ConsentEnd, Effect, Loaded, Record, Sealed, StoreFault, policy};
+use crate::secret::{AccessToken, RefreshToken};
 use crate::time::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,10 +41,8 @@ impl Integration {
                 self.write();
             }
             (Phase::Marking(_), end) => {
-                if let Completion::MarkFailed(fault) = end {
-                    // The store has it; the slot will be found again at the next start, which is harmless.
-                    self.fail(Kind::Sealing, fault.word(), now);
-                }
+                // If it failed: the store has it, and the slot would be found again at the next start, which is harmless.
+                self.mark_done(&end, now);
                 self.unstored = None;
                 self.note("settled", "");
                 self.release();
@@ -81,7 +79,7 @@ impl Integration {
         self.wrote(now);
         let (op, slot) = (self.op(), self.scrubbed_but(None));
         self.set_phase(Phase::Marking(op));
-        self.out.push(Effect::Mark { op, mark: self.mark, slot });
+        self.out.push(Effect::Mark { op, mark: self.marked(), slot });
     }
 
     /// Counts a write, and says when the secret takes few more today.
@@ -134,7 +132,8 @@ impl Integration {
         let Some(unstored) = &mut self.unstored else { return };
         let generation = theirs.max(unstored.record.generation).saturating_add(1);
         unstored.record = Arc::new(with_generation(&unstored.record, generation));
-        unstored.sealed = Arc::new(sealed_with_generation(&unstored.sealed, generation));
+        unstored.sealed = Arc::new(Sealed { generation, ..unstored.sealed.duplicate() });
+        self.sealed_up_to = self.sealed_up_to.max(generation);
         unstored.phase = Phase::Resealing(op);
         let sealed = Arc::clone(&unstored.sealed);
         if unstored.durable {
@@ -150,10 +149,10 @@ impl Integration {
         }
     }
 
-    /// Drops what waits to be stored, because a revocation clears the record anyway; its generation is remembered.
+    /// Drops what waits to be stored, because a revocation clears the record anyway. The mark stays below it: a restart must find
+    /// the answer again for as long as the provider was not told.
     pub(super) fn drop_unstored(&mut self) {
         if let Some(Unstored { record, .. }) = self.unstored.take() {
-            self.mark = Mark { generation: self.mark.generation.max(record.generation), ..self.mark };
             self.grant = Some(record);
         }
     }
@@ -172,19 +171,6 @@ fn with_generation(record: &Record, generation: u64) -> Record {
         account: record.account.clone(),
         status: record.status,
         written_at: record.written_at,
-    }
-}
-
-fn sealed_with_generation(sealed: &Sealed, generation: u64) -> Sealed {
-    Sealed {
-        purpose: sealed.purpose,
-        generation,
-        account: sealed.account.clone(),
-        scope: sealed.scope.clone(),
-        presented: sealed.presented.as_ref().map(RefreshToken::duplicate),
-        presented_expires_at: sealed.presented_expires_at,
-        nonce: sealed.nonce.as_ref().map(Nonce::duplicate),
-        answer: Arc::clone(&sealed.answer),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Plain data. Which of it leads where is in `machine.rs` and its neighbours.
 
 use super::outcome::Issued;
-use super::{Exchange, Intent, Op, Record, Revocation, Sealed};
+use super::{Doubted, Exchange, Op, Record, Revocation, Sealed};
 use crate::secret::RefreshToken;
 use crate::time::Timestamp;
 use std::sync::Arc;
@@ -39,17 +39,15 @@ pub(super) struct Restoring {
     pub(super) step: Option<Step>,
     /// Failed reads so far.
     pub(super) attempts: u32,
-    /// A spend that a crash left in doubt.
-    pub(super) intent: Option<Intent>,
-    /// Whether the refresh token of the marked generation was refused already.
-    pub(super) refused: bool,
+    /// The generation whose refresh token the provider has refused already.
+    pub(super) refused: Option<u64>,
 }
 
 /// What is being spent.
 #[derive(Clone, Debug)]
 pub(super) enum Spend {
-    /// The newest refresh token, for the n-th time.
-    Refresh(u32),
+    /// The newest refresh token: what is in doubt if the answer is lost.
+    Refresh(Doubted),
     /// An authorization code.
     Exchange(Arc<Exchange>),
 }
@@ -63,12 +61,14 @@ pub(super) enum Flight {
     Intending(Op, Spend),
     /// At the provider.
     Spending(Op, Spend),
-    /// Making the answer durable.
-    Sealing(Op, Arc<Sealed>),
+    /// Making the answer durable. If it answers a refresh token: what is in doubt if it cannot be read.
+    Sealing(Op, Arc<Sealed>, Option<Doubted>),
     /// The provider says "invalid grant": reading the store for a newer generation.
     Rereading(Step, u32),
     /// Trying a fresh token of a consent.
     Verifying(Step, Fresh),
+    /// Making it durable that a consent is accepted.
+    Accepting(Op, Box<Accepted>),
     /// Making it durable that the grant is good again, before it is served.
     Reviving(Op, Box<Accepted>),
     /// Giving back at the provider what was not accepted.
@@ -127,9 +127,9 @@ pub(super) enum Phase {
 /// A spend in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Doubt {
-    pub(super) since: Timestamp,
-    pub(super) attempts: u32,
-    pub(super) at: Timestamp,
+    pub(super) facts: Doubted,
+    /// When it is presented again; `None`: not while the lease lives, which has no end.
+    pub(super) at: Option<Timestamp>,
 }
 
 /// A failed try and the time of the next.
@@ -177,8 +177,24 @@ pub(super) struct Ending {
     pub(super) stage: Stage,
     pub(super) upstream: Option<Revocation>,
     pub(super) attempts: u32,
-    /// The refresh token that a spend in flight brought home after the revocation.
-    pub(super) late: Option<RefreshToken>,
+    pub(super) tombstone: Tombstone,
+    /// Refresh tokens of consents that nobody had decided on: the provider is told of them as well.
+    pub(super) late: Vec<RefreshToken>,
+    /// Whether the provider was told of the grant itself.
+    pub(super) told: bool,
+    /// The cleared record, once it was sent: repeated with the same bytes.
+    pub(super) cleared: Option<Arc<Record>>,
+}
+
+/// Whether a revocation would survive a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tombstone {
+    /// It is durable.
+    Durable,
+    /// The disk did not take it.
+    Missing,
+    /// An older mark was being written when it was: it is written once more after that.
+    Racing,
 }
 
 /// The steps of a revocation, in order.

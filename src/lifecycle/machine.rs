@@ -5,10 +5,13 @@
 //! `portrait.rs` (the view). Events with a stale operation id are ignored.
 
 use super::life::{Doubt, Retry};
-use super::life::{Flight, Kind, Life, Phase, Restoring, Served, Stage, Step, Trouble, Unstored};
+use super::life::{
+    Flight, Kind, Life, Phase, Restoring, Served, Spend, Stage, Step, Tombstone, Trouble, Unstored,
+};
+use super::spend::STOPPING;
 use super::{
-    Asker, Code, Completion, Effect, Effects, Entry, Event, Exchange, Identity, Intent, Lease, Mark, Op,
-    Outage, Record, Revocation, Rotation, Sealed, Terms, policy,
+    Asker, Code, Completion, Doubted, Effect, Effects, Entry, Event, Exchange, Identity, Lease, Mark, Op,
+    Outage, Record, Revocation, Rotation, Sealed, Standing, Terms, policy,
 };
 use crate::time::Timestamp;
 use std::collections::VecDeque;
@@ -27,10 +30,18 @@ pub struct Integration {
     pub(super) served: Option<Served>,
     pub(super) flight: Option<Flight>,
     pub(super) waiting: VecDeque<Arc<Exchange>>,
+    /// Whether the provider has refused the newest refresh token, and a crash came before the store was read for a newer one.
+    pub(super) refused: bool,
     /// Consents that a crash left sealed and undecided.
     pub(super) unverified: VecDeque<Arc<Sealed>>,
-    /// A presentation that a crash left in doubt.
-    pub(super) doubted: Option<Intent>,
+    /// A presentation that a crash left in doubt, until the generation that was presented is known to be the newest.
+    pub(super) doubted: Option<Doubted>,
+    /// The generation of a sealed answer that cannot be read: it stays in its slot until the next answer.
+    pub(super) unreadable: Option<u64>,
+    /// The highest generation under which an answer was sealed.
+    pub(super) sealed_up_to: u64,
+    /// The disk did not take the last mark: when it is written again.
+    pub(super) unmarked: Option<Retry>,
     pub(super) unstored: Option<Unstored>,
     pub(super) doubt: Option<Doubt>,
     pub(super) retry: Option<Retry>,
@@ -42,12 +53,14 @@ pub struct Integration {
     /// Whether the store was never read, because a sealed answer came first.
     pub(super) unread: bool,
     /// When the last event came.
-    clock: Timestamp,
+    pub(super) clock: Timestamp,
     /// Whether the daemon is stopping: what is in flight goes on, nothing is begun.
     draining: bool,
     pub(super) out: Effects,
     ops: u64,
     note: Option<(&'static str, &'static str)>,
+    /// The life as the last event left it: terms that change meanwhile are part of the next transition.
+    said: &'static str,
 }
 
 impl Integration {
@@ -59,13 +72,17 @@ impl Integration {
             identity,
             terms,
             mark: Mark::default(),
-            life: Life::Restoring(Restoring { step: None, attempts: 0, intent: None, refused: false }),
+            life: Life::Restoring(Restoring { step: None, attempts: 0, refused: None }),
             grant: None,
             served: None,
             flight: None,
             waiting: VecDeque::new(),
+            refused: false,
             unverified: VecDeque::new(),
             doubted: None,
+            unreadable: None,
+            sealed_up_to: 0,
+            unmarked: None,
             unstored: None,
             doubt: None,
             retry: None,
@@ -80,6 +97,7 @@ impl Integration {
             out: Vec::new(),
             ops: 0,
             note: None,
+            said: "pending",
         }
     }
 
@@ -87,10 +105,11 @@ impl Integration {
     #[must_use]
     pub fn handle(&mut self, event: Event, now: Timestamp) -> Effects {
         self.clock = now;
-        let from = self.word();
+        let from = self.said;
         self.take(event, now);
         self.go_on(now);
         let to = self.word();
+        self.said = to;
         let note = self.note.take().or_else(|| (from != to).then_some(("changed", "")));
         if let Some((what, cause)) = note {
             let generation = self.newest_generation();
@@ -107,7 +126,10 @@ impl Integration {
         // While a spend is in flight it owns the slot: everything else waits for its end.
         let others = if self.flight.is_some() { None } else { self.resting_until() };
         let flight = self.flight.as_ref().and_then(Flight::until);
-        [lease, others, flight, self.refresh_due(self.clock)].into_iter().flatten().min()
+        // Nor is anything spent while a record is on its way to the store.
+        let writes = self.unstored.as_ref().is_some_and(|unstored| unstored.phase.until().is_none());
+        let refresh = if writes { None } else { self.refresh_due(self.clock) };
+        [lease, others, flight, refresh].into_iter().flatten().min()
     }
 
     fn resting_until(&self) -> Option<Timestamp> {
@@ -117,7 +139,8 @@ impl Integration {
             Life::Revoked(ending) => ending.stage.until(),
             Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => None,
         };
-        write.into_iter().chain(life).min()
+        let mark = self.unmarked.map(|unmarked| unmarked.at);
+        [write, life, mark].into_iter().flatten().min()
     }
 
     /// Puts new terms in force, after a reload.
@@ -135,10 +158,7 @@ impl Integration {
     pub fn drain(&mut self) -> Effects {
         self.draining = true;
         while self.waiting.pop_front().is_some() {
-            self.tell_refused(
-                Code::TokenUnavailable,
-                "grantd is stopping: begin again with a new link in a while",
-            );
+            self.tell_refused(Code::TokenUnavailable, STOPPING);
         }
         std::mem::take(&mut self.out)
     }
@@ -150,7 +170,11 @@ impl Integration {
         let writing = self.unstored.as_ref().is_some_and(|unstored| unstored.phase.until().is_none());
         let reading = match &self.life {
             Life::Restoring(restoring) => restoring.step.is_none_or(|step| step.until().is_none()),
-            Life::Revoked(ending) => !ending.stage.is_resting(),
+            // Not over for whoever waits, before it would survive a crash.
+            Life::Revoked(ending) => {
+                let kept = ending.tombstone == Tombstone::Durable || self.mark.standing == Standing::Revoked;
+                !ending.stage.is_resting() || !kept
+            }
             Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => false,
         };
         flying || writing || reading || !self.waiting.is_empty() || !self.unverified.is_empty()
@@ -205,7 +229,7 @@ impl Integration {
         if let Life::Revoked(ending) = &self.life
             && (ending.stage == Stage::Waiting || (self.waiting.is_empty() && ending.stage.is_due(now)))
         {
-            return self.end_upstream(now);
+            return self.end_on(now);
         }
         let resting = match &self.life {
             // A consent may begin while the store cannot be read; its record waits sealed.
@@ -216,13 +240,18 @@ impl Integration {
         if self.draining {
             return;
         }
+        if resting && self.unmarked.is_some_and(|unmarked| unmarked.at <= now) {
+            return self.tidy();
+        }
         if resting && let Some(sealed) = self.unverified.pop_front() {
             return self.take_up(sealed, now);
         }
         if resting && let Some(exchange) = self.waiting.pop_front() {
             self.begin_exchange(exchange);
+        } else if self.refused && self.unstored.is_none() && matches!(self.life, Life::Connected) {
+            self.reread(0);
         } else if self.refresh_due(now).is_some_and(|due| due <= now) {
-            self.begin_refresh();
+            self.begin_refresh(now);
         }
     }
 
@@ -261,8 +290,9 @@ impl Integration {
     }
 
     fn rotation_asked(&mut self, by: Asker, now: Timestamp) {
-        if let Life::Restoring(restoring) = &mut self.life {
-            if by == Asker::Operator && restoring.step.and_then(Step::until).is_some() {
+        if let Life::Restoring(restoring) = &self.life {
+            let waits = restoring.step.and_then(Step::until).is_some() && self.flight.is_none();
+            if by == Asker::Operator && waits {
                 self.load_again();
             }
             return;
@@ -298,19 +328,19 @@ impl Integration {
     /// When the next presentation of the refresh token is due, if nothing stands in its way.
     pub(super) fn refresh_due(&self, now: Timestamp) -> Option<Timestamp> {
         let free = self.flight.is_none() && self.waiting.is_empty() && self.unverified.is_empty();
-        if !free || !matches!(self.life, Life::Connected) {
+        if !free || self.refused || !matches!(self.life, Life::Connected) {
             return None;
         }
         let grant = self.grant.as_ref().filter(|grant| grant.refresh_token.is_some())?;
         if let Some(doubt) = self.doubt {
-            return Some(doubt.at);
+            return doubt.at;
         }
         let planned = grant.expires_at.map(|until| {
             policy::refresh_at(grant.written_at, until, self.terms.refresh_at_permille, self.seed)
         });
         let next = self.retry.map(|retry| retry.at).or(planned);
         let due = [next, self.nudged].into_iter().flatten().min()?;
-        Some(if self.is_held(now) { due.max(self.last_chance()) } else { due })
+        if self.is_held(now) { Some(due.max(self.last_chance()?)) } else { Some(due) }
     }
 
     /// Whether a refresh waits until the lease is about to end, because its rotated token could not be stored (design §3, step 4).
@@ -327,9 +357,32 @@ impl Integration {
         self.terms.write_budget.is_some_and(|budget| self.mark.writes.of_the_day(now) >= budget)
     }
 
-    fn last_chance(&self) -> Timestamp {
-        let lease = self.served.and_then(|served| served.until.map(|until| (served.from, until)));
-        lease.map_or(Timestamp::EPOCH, |(from, until)| policy::last_chance(from, until))
+    /// When the lease is about to end; long ago if there is none, never if it has no end.
+    fn last_chance(&self) -> Option<Timestamp> {
+        let Some(Served { from, until }) = self.served else { return Some(Timestamp::EPOCH) };
+        until.map(|until| policy::last_chance(from, until))
+    }
+
+    /// Whether a spend may be sent: it may not once the daemon stops or the grant ends. Only a later consent is still exchanged.
+    pub(super) const fn may_begin(&self, spend: &Spend) -> bool {
+        let ends = match (&self.life, spend) {
+            (Life::Revoked(ending), Spend::Exchange(_)) => !ending.stage.is_resting(),
+            (Life::Revoked(_), Spend::Refresh(_)) => true,
+            (Life::Restoring(_) | Life::Unconnected(_) | Life::Connected | Life::NeedsReauth, _) => false,
+        };
+        !self.draining && !ends
+    }
+
+    /// Takes note of how a mark ended. One that the disk did not take is written again.
+    pub(super) fn mark_done(&mut self, end: &Completion, now: Timestamp) {
+        let Completion::MarkFailed(fault) = end else {
+            self.unmarked = None;
+            return self.mended(&[Kind::Sealing]);
+        };
+        self.fail(Kind::Sealing, fault.word(), now);
+        let attempts = self.unmarked.map_or(0, |unmarked| unmarked.attempts).saturating_add(1);
+        let wait = policy::backoff(attempts, Duration::from_secs(1), Duration::from_secs(60), self.seed);
+        self.unmarked = Some(Retry { at: now.plus(wait), attempts });
     }
 
     /// Serves the grant's access token, if it still lives (invariant 5).
@@ -437,7 +490,8 @@ impl Flight {
             Self::Claiming(op, _)
             | Self::Intending(op, _)
             | Self::Spending(op, _)
-            | Self::Sealing(op, _)
+            | Self::Sealing(op, ..)
+            | Self::Accepting(op, _)
             | Self::Reviving(op, _)
             | Self::Rejecting(op)
             | Self::Tidying(op) => Some(*op),
@@ -452,6 +506,7 @@ impl Flight {
             | Self::Intending(..)
             | Self::Spending(..)
             | Self::Sealing(..)
+            | Self::Accepting(..)
             | Self::Reviving(..)
             | Self::Rejecting(_)
             | Self::Tidying(_) => None,

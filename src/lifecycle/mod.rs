@@ -8,14 +8,17 @@ mod answer;
 mod audit;
 mod callback;
 mod consent;
+mod doubt;
 mod effect;
 mod ending;
 mod event;
+mod fresh;
 mod id_token;
 mod identity;
 mod keep;
 mod life;
 mod machine;
+mod operator;
 mod outcome;
 mod policy;
 mod portrait;
@@ -33,6 +36,8 @@ mod writes;
 #[cfg(test)]
 mod outages;
 #[cfg(test)]
+mod revocations;
+#[cfg(test)]
 mod rows;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -45,17 +50,22 @@ pub use access::{
 };
 pub use answer::{Answer, Spent, WireFault};
 pub use audit::{Actor, AuditEvent};
-pub use consent::{Bearer, Beginning, Begun, Callback, Consents, Invitation, Returned};
+pub use consent::{
+    Bearer, Beginning, Begun, Callback, Confirmation, Consents, Invitation, Returned, check_issuer,
+};
 pub use effect::{ConsentEnd, Effect, Effects, Entry, Lease, Op, SlotFate};
 pub use event::{
-    Asker, Completion, Event, Exchange, Frozen, Loaded, Revocation, SpoolFault, StoreFault, Trial,
+    AccountChange, Asker, Completion, Event, Exchange, Frozen, Loaded, Revocation, SpoolFault, StoreFault,
+    Trial,
 };
+pub use id_token::check as check_id_token;
 pub use identity::{Identity, IntegrationId, NotAnIdentifier, OrganizationId, ProviderId};
 pub use machine::Integration;
+pub use operator::{Admins, Person};
 pub use record::{Account, NotARecord, Record, RecordStatus};
 pub use recover::Recovery;
 pub use refusal::{Code, Missing, Refusal};
-pub use sealed::{Found, Intent, Mark, Purpose, Sealed, Standing};
+pub use sealed::{Doubted, Found, Intent, Mark, Purpose, Sealed, Standing};
 pub use state::{FlowKeys, Random, cookie_suffix};
 pub use terms::{Dialect, ExpectedAccount, IdTokenRules, Outage, Rotation, Terms};
 pub use view::{Action, Status, View};

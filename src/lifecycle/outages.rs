@@ -3,8 +3,8 @@
 use super::testing::record;
 use super::world::{World, terms};
 use super::{
-    Answer, Completion, Dialect, Event, Found, Intent, Loaded, Mark, Outage, Purpose, Recovery, Rotation,
-    Sealed, SlotFate, StoreFault, Terms,
+    Answer, Asker, Completion, Dialect, Event, Found, Intent, Loaded, Mark, Outage, Purpose, Recovery,
+    Rotation, Sealed, SlotFate, Spent, StoreFault, Terms, WireFault,
 };
 use crate::secret::{RefreshToken, SecretBytes};
 use crate::time::Timestamp;
@@ -37,6 +37,7 @@ fn answered(purpose: Purpose, generation: u64, n: &str, at: Timestamp) -> Arc<Se
         purpose,
         generation,
         account: super::Account::default(),
+        accepted: false,
         scope: None,
         presented: Some(RefreshToken::new(format!("presented-{n}"))),
         presented_expires_at: None,
@@ -128,7 +129,7 @@ fn after_a_crash_the_newest_refresh_is_resumed_and_a_later_intent_is_in_doubt() 
     world.restart(Found {
         mark: Mark { generation: 3, ..Mark::default() },
         answers: vec![answered(Purpose::Refresh, 4, "4", at), answered(Purpose::Refresh, 5, "5", at)],
-        intent: Some(Intent { purpose: Purpose::Refresh, generation: 5, attempt: 1, at }),
+        intent: Some(Intent { purpose: Purpose::Refresh, generation: 5, attempt: 1, at, doubt: None }),
     });
     assert!(world.served());
     assert!(world.presented.is_empty(), "a token in doubt was presented at once");
@@ -167,7 +168,7 @@ fn after_a_crash_a_consent_that_comes_to_nothing_leaves_the_stored_grant() {
     world.restart(Found {
         mark: Mark { generation: 3, ..Mark::default() },
         answers: vec![answered(Purpose::Exchange, 4, "4", at)],
-        intent: Some(Intent { purpose: Purpose::Refresh, generation: 3, attempt: 1, at }),
+        intent: Some(Intent { purpose: Purpose::Refresh, generation: 3, attempt: 1, at, doubt: None }),
     });
     assert_eq!(world.revoked_upstream, [Some("r-4".to_owned())]);
     assert!(world.served() && world.presented.is_empty());
@@ -194,4 +195,73 @@ fn an_unreadable_answer_is_recovered_once_its_dialect_is_known() {
     assert_eq!(world.presented, ["r3"], "the token in doubt was presented again");
     assert_eq!(world.stored[0].refresh_token.as_ref().unwrap().expose_secret(), "r-odd");
     assert!(matches!(world.machine.recovery(&kept), Recovery::Overtaken));
+}
+
+#[test]
+fn a_grace_counts_from_the_presentation_and_not_from_the_moment_its_loss_was_noticed() {
+    let mut world = World::connected(Rotation::Grace(Duration::from_secs(10)));
+    world.held.insert("refresh");
+    world.deadline();
+    world.now = world.now.plus(Duration::from_secs(10));
+    world.will("refresh", Completion::Answered(Spent::Lost(WireFault::Timeout)));
+    world.let_go("refresh");
+    let lease_ends = world.machine.view(world.now).expires_at.unwrap();
+    assert_eq!(lease_ends.since(next_presentation(&mut world)), Duration::from_secs(60));
+}
+
+#[test]
+fn a_refusal_settles_no_doubt() {
+    let mut world = World::connected(Rotation::Grace(Duration::from_secs(30)));
+    world.will("refresh", Completion::Answered(Spent::Lost(WireFault::Reset)));
+    let at = world.machine.deadline().unwrap();
+    world.will("refresh", super::world::throttled(Duration::from_secs(120), at));
+    world.deadline();
+    world.deadline();
+    assert_eq!(world.presented, ["r3", "r3"]);
+    let lease_ends = world.machine.view(world.now).expires_at.unwrap();
+    assert_eq!(lease_ends.since(next_presentation(&mut world)), Duration::from_secs(60));
+}
+
+#[test]
+fn a_doubt_outlives_a_consent_that_came_to_nothing_and_a_restart() {
+    let mut world = World::connected(Rotation::Strict);
+    world.will("refresh", Completion::Answered(Spent::Lost(WireFault::Reset)));
+    world.deadline();
+    world.will("exchange", super::world::answer(400, r#"{"error":"invalid_grant"}"#, world.now));
+    world.consent();
+    let mark = world.mark;
+    let intents = world.intents.clone();
+    for found in [
+        Found { mark, ..Found::default() },
+        // The crash came right after the intent to exchange had taken the other one's cell.
+        Found { mark: Mark { doubt: None, ..mark }, intent: intents.last().cloned(), ..Found::default() },
+    ] {
+        let mut again = World::new(Rotation::Strict);
+        again.now = world.now;
+        let stored = super::Record {
+            expires_at: Some(world.now.plus(Duration::from_secs(600))),
+            written_at: world.now,
+            ..record("github", 3, "r3")
+        };
+        again.will("load", Completion::Loaded(Loaded::Record(Box::new(stored))));
+        again.restart(found);
+        assert!(again.machine.view(again.now).message.contains("in doubt"));
+        assert_eq!(
+            next_presentation(&mut again),
+            world.now.plus(Duration::from_secs(540)),
+            "the last chance"
+        );
+    }
+}
+
+#[test]
+fn beside_a_lease_without_an_end_a_token_in_doubt_or_not_stored_is_not_spent() {
+    let mut world = World::new(Rotation::Strict);
+    let endless = super::Record { expires_at: None, ..record("github", 3, "r3") };
+    world.will("load", Completion::Loaded(Loaded::Record(Box::new(endless))));
+    world.restart(Found { mark: Mark { generation: 3, ..Mark::default() }, ..Found::default() });
+    world.will("refresh", Completion::Answered(Spent::Lost(WireFault::Reset)));
+    world.happens(Event::RotationAsked { by: Asker::Operator });
+    assert_eq!((world.presented.len(), world.machine.deadline()), (1, None));
+    assert!(world.machine.view(world.now).message.contains("not presented again while it lives"));
 }

@@ -36,33 +36,69 @@ pub(super) struct Doubtful {
     pub(super) since: Timestamp,
     /// How often it was presented.
     pub(super) attempts: u32,
-    /// From when to when the lease that is served lives, if one is and ends.
-    pub(super) lease: Option<(Timestamp, Timestamp)>,
+    /// From when to when the lease that is served lives, if one is.
+    pub(super) lease: Option<(Timestamp, Option<Timestamp>)>,
+    /// Not before this time: the provider asked for it, or nothing could be sent.
+    pub(super) not_before: Timestamp,
 }
 
 /// When a token in doubt is presented again (design §3, "In doubt").
 ///
 /// Where the old token stays valid: with backoff. Within the provider's grace: after 0.5, 1, 2, 4 … s. Else held
 /// while a lease lives, presented shortly before it ends, and after that, with nothing left to lose, ever more seldom.
+/// `None`: not at all while the lease lives, which has no end.
 #[must_use]
-pub(super) fn present_again(rotation: Rotation, doubt: &Doubtful, now: Timestamp, seed: u64) -> Timestamp {
+pub(super) fn present_again(
+    rotation: Rotation,
+    doubt: &Doubtful,
+    now: Timestamp,
+    seed: u64,
+) -> Option<Timestamp> {
+    let after = |wait| now.plus(wait).max(doubt.not_before);
     match rotation {
         Rotation::None | Rotation::ReuseOk => {
-            now.plus(backoff(doubt.attempts, Duration::from_secs(1), SELDOM, seed))
+            Some(after(backoff(doubt.attempts, Duration::from_secs(1), SELDOM, seed)))
         }
         Rotation::Grace(window) => {
             let half = Duration::from_millis(500);
-            let again = now.plus(half.saturating_mul(1 << doubt.attempts.saturating_sub(1).min(16)));
-            if again < doubt.since.plus(window) { again } else { held(doubt, now, seed) }
+            let again = after(half.saturating_mul(1 << doubt.attempts.saturating_sub(1).min(16)));
+            let in_time = is_graced(window, doubt.since, now) && is_graced(window, doubt.since, again);
+            if in_time { Some(again) } else { held(doubt, now, seed) }
         }
         Rotation::Strict => held(doubt, now, seed),
     }
 }
 
-fn held(doubt: &Doubtful, now: Timestamp, seed: u64) -> Timestamp {
+/// Whether a token in doubt may be presented at this very moment: its time came a while ago, and the disk may have been slow.
+#[must_use]
+pub(super) fn may_present(rotation: Rotation, doubt: &Doubtful, now: Timestamp) -> bool {
+    let last = || match doubt.lease {
+        Some((from, Some(end))) => now >= last_chance(from, end),
+        Some((_, None)) => false,
+        None => true,
+    };
+    match rotation {
+        Rotation::None | Rotation::ReuseOk => true,
+        Rotation::Grace(window) => is_graced(window, doubt.since, now) || last(),
+        Rotation::Strict => last(),
+    }
+}
+
+/// A clock that was set back says nothing about the grace: then there is none.
+fn is_graced(window: Duration, since: Timestamp, at: Timestamp) -> bool {
+    since <= at && at < since.plus(window)
+}
+
+fn held(doubt: &Doubtful, now: Timestamp, seed: u64) -> Option<Timestamp> {
     match doubt.lease {
-        Some((from, end)) if now < last_chance(from, end) => last_chance(from, end),
-        Some(_) | None => now.plus(backoff(doubt.attempts, Duration::from_secs(5), HOUR, seed)),
+        Some((_, None)) => None,
+        Some((from, Some(end))) if now < last_chance(from, end) => {
+            Some(last_chance(from, end).max(doubt.not_before))
+        }
+        Some(_) | None => {
+            let wait = backoff(doubt.attempts, Duration::from_secs(5), HOUR, seed);
+            Some(now.plus(wait).max(doubt.not_before))
+        }
     }
 }
 
@@ -89,13 +125,17 @@ fn mixed(seed: u64, attempt: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Doubtful, backoff, last_chance, present_again, refresh_at, seed_of};
+    use super::{Doubtful, backoff, last_chance, may_present, present_again, refresh_at, seed_of};
     use crate::lifecycle::Rotation;
     use crate::time::Timestamp;
     use std::time::Duration;
 
     const T0: Timestamp = Timestamp::from_seconds(0);
     const END: Timestamp = Timestamp::from_seconds(3600);
+
+    fn in_doubt(attempts: u32, lease: Option<(Timestamp, Option<Timestamp>)>) -> Doubtful {
+        Doubtful { since: T0, attempts, lease, not_before: Timestamp::EPOCH }
+    }
 
     fn seconds(at: Timestamp) -> i64 {
         at.millis() / 1000
@@ -125,10 +165,17 @@ mod tests {
 
     #[test]
     fn a_strict_token_in_doubt_is_held_until_shortly_before_the_lease_ends() {
-        let doubt = Doubtful { since: T0, attempts: 1, lease: Some((T0, END)) };
-        let at = present_again(Rotation::Strict, &doubt, T0.plus(Duration::from_secs(10)), 0);
+        let doubt = in_doubt(1, Some((T0, Some(END))));
+        let at = present_again(Rotation::Strict, &doubt, T0.plus(Duration::from_secs(10)), 0).unwrap();
         assert_eq!(at, last_chance(T0, END));
         assert_eq!(seconds(at), 3540);
+    }
+
+    #[test]
+    fn beside_a_lease_without_an_end_a_strict_token_in_doubt_is_not_presented() {
+        let doubt = in_doubt(1, Some((T0, None)));
+        assert_eq!(present_again(Rotation::Strict, &doubt, END, 0), None);
+        assert!(!may_present(Rotation::Strict, &doubt, END));
     }
 
     #[test]
@@ -136,8 +183,8 @@ mod tests {
         let late = END.plus(Duration::from_secs(1));
         let mut last = Duration::ZERO;
         for attempts in [1, 4, 8, 30] {
-            let doubt = Doubtful { since: T0, attempts, lease: None };
-            let wait = present_again(Rotation::Strict, &doubt, late, 0).since(late);
+            let wait =
+                present_again(Rotation::Strict, &in_doubt(attempts, None), late, 0).unwrap().since(late);
             assert!(wait > last && wait <= super::HOUR);
             last = wait;
         }
@@ -146,11 +193,18 @@ mod tests {
     #[test]
     fn grace_is_used_while_it_lasts_and_not_after() {
         let grace = Rotation::Grace(Duration::from_secs(30));
-        let doubt = |attempts| Doubtful { since: T0, attempts, lease: Some((T0, END)) };
+        let doubt = |attempts| in_doubt(attempts, Some((T0, Some(END))));
+        let again = |doubt: &Doubtful, now| present_again(grace, doubt, now, 0).unwrap();
         for (attempts, millis) in [(1, 500), (2, 1000), (3, 2000), (4, 4000)] {
-            assert_eq!(present_again(grace, &doubt(attempts), T0, 0), Timestamp::from_millis(millis));
+            assert_eq!(again(&doubt(attempts), T0), Timestamp::from_millis(millis));
         }
         let outside = T0.plus(Duration::from_secs(29));
-        assert_eq!(present_again(grace, &doubt(3), outside, 0), last_chance(T0, END));
+        assert_eq!(again(&doubt(3), outside), last_chance(T0, END));
+        let asked = Doubtful { not_before: T0.plus(Duration::from_secs(40)), ..doubt(1) };
+        assert_eq!(again(&asked, T0), last_chance(T0, END), "the provider's wish outlasts its grace");
+        let set_back = T0.minus(Duration::from_secs(60));
+        assert_eq!(again(&doubt(1), set_back), last_chance(T0, END), "the clock was set back");
+        assert!(may_present(grace, &doubt(1), outside));
+        assert!(!may_present(grace, &doubt(1), T0.plus(Duration::from_secs(30))));
     }
 }

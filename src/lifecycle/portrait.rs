@@ -97,13 +97,17 @@ impl Integration {
                 }
                 _ => "was lost",
             };
-            let until = self.served.and_then(|served| served.until);
-            let lease =
-                until.map_or_else(|| "no lease is left".into(), |until| format!("the lease ends at {until}"));
-            let message = format!(
-                "a refresh is in doubt: the provider's answer {lost} ({cause}); {lease}; the token is presented again at {}",
-                doubt.at
+            let lease = match self.served.map(|served| served.until) {
+                Some(Some(until)) => format!("the lease ends at {until}"),
+                Some(None) => "the lease has no end".into(),
+                None => "no lease is left".into(),
+            };
+            let again = doubt.at.map_or_else(
+                || "the token is not presented again while it lives".into(),
+                |at| format!("the token is presented again at {at}"),
             );
+            let message =
+                format!("a refresh is in doubt: the provider's answer {lost} ({cause}); {lease}; {again}");
             return (message, vec![Action::Reconnect]);
         }
         match self.trouble.map(|trouble| trouble.kind) {

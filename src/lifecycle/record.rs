@@ -22,6 +22,21 @@ pub struct Account {
     pub email: Option<String>,
 }
 
+impl Account {
+    /// The best name there is for it, for a person.
+    #[must_use]
+    pub fn called(&self) -> &str {
+        let names = [&self.username, &self.email, &self.name, &self.id];
+        names.into_iter().flatten().next().map_or("another account", String::as_str)
+    }
+
+    /// Whether this is another account than the one before it, as far as that one's id is known.
+    #[must_use]
+    pub fn replaces(&self, before: &Self) -> bool {
+        before.id.is_some() && self.id != before.id
+    }
+}
+
 /// What the record says about the grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

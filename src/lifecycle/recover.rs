@@ -89,7 +89,7 @@ impl Integration {
             self.mark.standing = Standing::Normal;
         }
         let op = self.op();
-        self.flight = Some(Flight::Sealing(op, Arc::clone(&sealed)));
+        self.flight = Some(Flight::Sealing(op, Arc::clone(&sealed), None));
         self.out.push(Effect::Seal { op, sealed });
     }
 

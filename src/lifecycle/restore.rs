@@ -3,11 +3,12 @@
 //! A sealed answer is enough to go on without the store. Without one, nothing is spent before the store was
 //! read, and never a generation below the high-water mark.
 
-use super::life::{Ending, Flight, Fresh, Kind, Life, Restoring, Retry, Stage, Step};
+use super::doubt::presentation_of;
+use super::life::{Ending, Flight, Fresh, Kind, Life, Restoring, Retry, Step};
 use super::machine::Integration;
 use super::outcome::{Issued, Outcome, classify};
 use super::{
-    Completion, Dialect, Effect, Found, Intent, Loaded, Mark, Purpose, Record, RecordStatus, Sealed,
+    Completion, Dialect, Doubted, Effect, Found, Loaded, Mark, Purpose, Record, RecordStatus, Sealed,
     SlotFate, Standing, policy,
 };
 use crate::secret::RefreshToken;
@@ -24,7 +25,9 @@ struct Left {
     /// Consents that nobody knows to be accepted or refused.
     consents: VecDeque<Arc<Sealed>>,
     /// A presentation of the newest refresh token that is in doubt.
-    doubt: Option<Intent>,
+    doubt: Option<Doubted>,
+    /// The generation whose refresh token the provider refused.
+    refused: Option<u64>,
     /// Answers that hold tokens perhaps, and cannot be read.
     unreadable: Vec<Arc<Sealed>>,
 }
@@ -33,54 +36,70 @@ impl Left {
     /// What one more answer adds.
     fn and(mut self, sealed: Arc<Sealed>, outcome: Outcome) -> Self {
         match (sealed.purpose, outcome) {
-            // Whatever was sealed before it led to it, and is over.
-            (Purpose::Refresh, Outcome::Issued(issued)) => {
+            (Purpose::Exchange, Outcome::Issued(_)) if !sealed.accepted => self.consents.push_back(sealed),
+            // Whatever was sealed before it led to it, or is over by it.
+            (Purpose::Refresh | Purpose::Exchange, Outcome::Issued(issued)) => {
                 return Self { base: Some((sealed, issued)), ..Self::default() };
             }
-            (Purpose::Exchange, Outcome::Issued(_)) => self.consents.push_back(sealed),
             (purpose, Outcome::Ambiguous(_)) => {
                 let presented = (purpose == Purpose::Refresh).then(|| presentation_of(&sealed));
                 self.doubt = presented.or(self.doubt);
                 self.unreadable.extend(is_worth_keeping(&sealed).then_some(sealed));
             }
-            // Nothing was issued: the provider will say no again if it must.
+            (Purpose::Refresh, Outcome::InvalidGrant) => {
+                self.refused = Some(sealed.generation.saturating_sub(1));
+            }
             (_, Outcome::InvalidGrant | Outcome::ClientRejected(_) | Outcome::Refused { .. }) => {}
         }
         self
+    }
+
+    /// Whether an answer that was sealed later settled a doubt.
+    fn is_over(&self, doubt: &Doubted) -> bool {
+        self.base.as_ref().is_some_and(|(sealed, _)| {
+            doubt.generation < sealed.generation && doubt.since < sealed.answer.received_at
+        })
     }
 }
 
 impl Integration {
     pub(super) fn restore(&mut self, found: Found, now: Timestamp) {
         self.mark = found.mark;
-        let refused = found.mark.standing == Standing::NeedsReauth;
+        self.sealed_up_to = found.answers.iter().map(|sealed| sealed.generation).max().unwrap_or(0);
+        let needs_reauth = found.mark.standing == Standing::NeedsReauth;
         let mut left = self.left(found);
+        self.doubted = left.doubt;
+        self.unreadable = left.unreadable.last().map(|sealed| sealed.generation);
         self.out.extend(left.unreadable.drain(..).map(Effect::Quarantine));
         match self.mark.standing {
-            Standing::Revoking => self.restore_ending(left),
+            Standing::Revoking => self.restore_ending(left, now),
             Standing::Revoked => {
                 self.life = Life::Revoked(Ending::over());
-                self.unverified = left.consents;
+                let accepted = left.base.map(|(sealed, _)| sealed).filter(|sealed| sealed.accepted);
+                self.unverified = accepted.into_iter().chain(left.consents).collect();
             }
             Standing::NeedsReauth | Standing::Normal if left.base.is_none() && left.consents.is_empty() => {
-                self.load(left.doubt, refused);
+                self.load(left.refused.or(needs_reauth.then_some(self.mark.generation)));
             }
-            Standing::NeedsReauth | Standing::Normal => self.resume(left, refused, now),
+            Standing::NeedsReauth | Standing::Normal => self.resume(left, needs_reauth, now),
         }
     }
 
     /// A sealed answer is enough to go on without the store.
-    fn resume(&mut self, left: Left, refused: bool, now: Timestamp) {
+    fn resume(&mut self, left: Left, needs_reauth: bool, now: Timestamp) {
         self.note("resumed", "sealed_answer");
+        self.refused = left.refused.is_some();
         self.unread = true;
-        self.doubted = left.doubt;
         self.unverified = left.consents;
         let Some((sealed, issued)) = left.base else {
             // The life before the consent is read from the store if the consent comes to nothing.
             self.life = Life::Unconnected(None);
             return;
         };
-        self.life = if refused { Life::NeedsReauth } else { Life::Connected };
+        if sealed.accepted {
+            self.mark.standing = Standing::Normal;
+        }
+        self.life = if needs_reauth && !sealed.accepted { Life::NeedsReauth } else { Life::Connected };
         self.refreshed(sealed, *issued, true, now);
     }
 
@@ -90,8 +109,14 @@ impl Integration {
             let outcome = classify(&sealed.answer, &self.terms.dialect);
             left = left.and(sealed, outcome);
         }
-        let presented = found.intent.filter(|intent| intent.purpose == Purpose::Refresh);
-        left.doubt = presented.or(left.doubt);
+        let marked = found.mark.doubt.filter(|doubt| !left.is_over(doubt));
+        let intended = found.intent.and_then(|intent| match intent.purpose {
+            Purpose::Refresh => {
+                Some(Doubted { generation: intent.generation, since: intent.at, attempts: intent.attempt })
+            }
+            Purpose::Exchange => intent.doubt,
+        });
+        left.doubt = intended.or(marked).or(left.doubt);
         left
     }
 
@@ -103,20 +128,19 @@ impl Integration {
         }
     }
 
-    fn restore_ending(&mut self, left: Left) {
-        let consent = left.consents.back().and_then(|sealed| token_of(sealed, &self.terms.dialect));
-        let refreshed = left.base.and_then(|(sealed, issued)| {
-            let presented = || sealed.presented.as_ref().map(RefreshToken::duplicate);
-            issued.refresh_token.or_else(presented)
-        });
-        let late = consent.or(refreshed);
-        self.life = Life::Revoked(Ending { stage: Stage::Waiting, upstream: None, attempts: 0, late });
+    fn restore_ending(&mut self, left: Left, now: Timestamp) {
+        let dialect = &self.terms.dialect;
+        let late = left.consents.iter().filter_map(|sealed| token_of(sealed, dialect)).collect();
+        self.life = Life::Revoked(Ending::of(late));
         self.note("resumed", "revocation");
+        if let Some((sealed, issued)) = left.base {
+            self.refreshed(sealed, *issued, true, now);
+        }
     }
 
-    pub(super) fn load(&mut self, intent: Option<Intent>, refused: bool) {
+    pub(super) fn load(&mut self, refused: Option<u64>) {
         let op = self.op();
-        self.life = Life::Restoring(Restoring { step: Some(Step::Busy(op)), attempts: 0, intent, refused });
+        self.life = Life::Restoring(Restoring { step: Some(Step::Busy(op)), attempts: 0, refused });
         self.out.push(Effect::Load { op });
     }
 
@@ -168,51 +192,40 @@ impl Integration {
 
     fn found_record(&mut self, record: Arc<Record>, now: Timestamp) {
         let Life::Restoring(restoring) = &self.life else { return };
-        let (intent, refused) = (restoring.intent.clone(), restoring.refused);
-        if record.status == RecordStatus::Revoked {
-            return self.found_revoked(&record);
-        }
+        let refused = restoring.refused.is_some_and(|refused| record.generation <= refused);
         if record.generation < self.mark.generation {
             // The store is behind what this host has seen. Serving is open, spending is closed (invariant 12).
-            self.grant = Some(record);
+            self.grant = Some(record).filter(|record| record.status == RecordStatus::Connected);
             if self.served.is_none() {
                 self.publish(now);
             }
             return self.load_later("store_is_behind", now);
         }
-        let newer = record.generation > self.mark.generation;
+        if record.status == RecordStatus::Revoked {
+            return self.found_revoked(&record);
+        }
         self.mended(&[Kind::Storing]);
         self.note("restored", "");
+        let standing = if refused { Standing::NeedsReauth } else { Standing::Normal };
+        let mark = Mark { generation: record.generation, standing, ..self.mark };
+        self.life = if refused { Life::NeedsReauth } else { Life::Connected };
+        let spendable = record.refresh_token.is_some();
         self.grant = Some(record);
-        self.life = if refused && !newer { Life::NeedsReauth } else { Life::Connected };
         self.publish(now);
-        if newer {
-            self.mark =
-                Mark { generation: self.newest_generation(), standing: Standing::Normal, ..self.mark };
-        }
-        self.doubted = intent;
-        if !self.take_up_doubt(now) && newer {
-            self.tidy();
-        }
-        let spendable = self.grant.as_ref().is_some_and(|grant| grant.refresh_token.is_some());
-        if self.served.is_none() && !spendable && matches!(self.life, Life::Connected) {
+        let doubtful = !refused && self.take_up_doubt(now);
+        if self.served.is_none() && !spendable && !refused {
+            self.mark = mark;
             return self.needs_reauth("no_refresh_token");
         }
-        if self.doubt.is_none() && self.served.is_none() && matches!(self.life, Life::Connected) {
+        if self.mark != mark {
+            self.mark = mark;
+            self.tidy();
+        }
+        if !doubtful && self.served.is_none() && !refused {
             // Many leases may have ended while the daemon was down: spread what is due at once.
             let spread = Duration::from_millis(self.seed % 1500);
             self.retry = Some(Retry { at: now.plus(spread), attempts: 0 });
         }
-    }
-
-    /// A presentation that a crash left in doubt, once the generation that was presented is the newest again.
-    pub(super) fn take_up_doubt(&mut self, now: Timestamp) -> bool {
-        let newest = self.newest_generation();
-        let Some(intent) = self.doubted.take().filter(|intent| intent.generation == newest) else {
-            return false;
-        };
-        self.doubtful(intent.at, intent.attempt, now);
-        true
     }
 
     fn found_revoked(&mut self, record: &Record) {
@@ -231,26 +244,22 @@ impl Integration {
     pub(super) fn tidy(&mut self) {
         let op = self.op();
         self.flight = Some(Flight::Tidying(op));
-        let unstored = self.unstored.as_ref().filter(|unstored| unstored.durable);
-        let slot = self.scrubbed_but(unstored.map(|unstored| unstored.record.generation));
-        self.out.push(Effect::Mark { op, mark: self.mark, slot });
+        // Until the provider was told of the newest token, a crash must leave it where it can be found; and what memory alone
+        // holds may have to be fetched again with what stands in the slot.
+        let fleeting = self.unstored.as_ref().is_some_and(|unstored| !unstored.durable);
+        let slot = if fleeting || self.mark.standing == Standing::Revoking {
+            SlotFate::Kept
+        } else {
+            self.scrubbed_but(self.unstored.as_ref().map(|unstored| unstored.record.generation))
+        };
+        self.out.push(Effect::Mark { op, mark: self.marked(), slot });
     }
 
     /// All of the slot goes, but for what is spared and for the consents that nobody has decided on yet.
     pub(super) fn scrubbed_but(&self, spared: Option<u64>) -> SlotFate {
         let undecided = self.unverified.iter().map(|sealed| sealed.generation);
-        let spared: Vec<u64> = spared.into_iter().chain(undecided).collect();
+        let spared: Vec<u64> = spared.into_iter().chain(undecided).chain(self.unreadable).collect();
         if spared.is_empty() { SlotFate::Scrubbed } else { SlotFate::Spared(spared) }
-    }
-}
-
-/// The presentation that an answer answers.
-fn presentation_of(sealed: &Sealed) -> Intent {
-    Intent {
-        purpose: Purpose::Refresh,
-        generation: sealed.generation.saturating_sub(1),
-        attempt: 1,
-        at: sealed.answer.received_at,
     }
 }
 
@@ -259,19 +268,13 @@ pub(super) fn is_worth_keeping(sealed: &Sealed) -> bool {
     (200..300).contains(&sealed.answer.status) && !sealed.answer.body.is_empty()
 }
 
-fn token_of(sealed: &Sealed, dialect: &Dialect) -> Option<RefreshToken> {
+pub(super) fn token_of(sealed: &Sealed, dialect: &Dialect) -> Option<RefreshToken> {
     match classify(&sealed.answer, dialect) {
         Outcome::Issued(issued) => issued.refresh_token,
         Outcome::InvalidGrant
         | Outcome::ClientRejected(_)
         | Outcome::Refused { .. }
         | Outcome::Ambiguous(_) => None,
-    }
-}
-
-impl Ending {
-    pub(super) const fn over() -> Self {
-        Self { stage: Stage::Over, upstream: None, attempts: 0, late: None }
     }
 }
 

@@ -3,8 +3,9 @@
 use super::testing::record;
 use super::world::{World, answer, terms};
 use super::{
-    Asker, Code, Completion, ConsentEnd, Event, ExpectedAccount, Found, Intent, Loaded, Mark, Purpose,
-    Record, Revocation, Rotation, Spent, SpoolFault, Standing, Status, StoreFault, Terms, Trial, WireFault,
+    Account, AccountChange, Asker, Code, Completion, ConsentEnd, Event, ExpectedAccount, Found, Intent,
+    Loaded, Mark, Purpose, Record, Revocation, Rotation, Spent, SpoolFault, Standing, Status, StoreFault,
+    Terms, Trial, WireFault,
 };
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ fn a_consent_is_exchanged_sealed_tried_published_and_stored() {
     world.restart(Found::default());
     assert_eq!((world.line().as_str(), world.status()), ("load", Status::Pending));
     world.consent();
-    assert_eq!(world.line(), "claim intend exchange seal try publish store tell scrub release");
+    assert_eq!(world.line(), "claim intend exchange seal try seal publish store tell scrub release");
     assert_eq!(world.status(), Status::Connected);
     assert_eq!(world.stored[0].generation, 1);
     assert!(
@@ -60,7 +61,7 @@ fn a_silent_provider_and_a_pinned_account_is_kept_sealed_and_retried() {
     assert_eq!(world.told, [ConsentEnd::Unverified]);
     assert!(!world.served());
     world.deadline();
-    assert_eq!(world.line(), "try publish store scrub release");
+    assert_eq!(world.line(), "try seal publish store scrub release");
     assert!(world.served());
 }
 
@@ -71,7 +72,7 @@ fn a_wrong_account_is_given_back_and_the_life_before_it_stays() {
     let mut world = World::with(Terms { expected_account, ..terms(Rotation::Strict) });
     world.restore_record(3);
     world.line();
-    let other = super::Account { username: Some("mallory".into()), ..super::Account::default() };
+    let other = Account { username: Some("mallory".into()), ..Account::default() };
     world.will("try", Completion::Tried(Trial::Valid(other)));
     world.consent();
     assert_eq!(world.line(), "claim intend exchange seal try tell revoke_upstream scrub release");
@@ -79,6 +80,41 @@ fn a_wrong_account_is_given_back_and_the_life_before_it_stays() {
     assert_eq!(world.revoked_upstream, [Some("fresh-1".to_owned())]);
     assert_eq!(world.machine.view(world.now).generation, 3);
     assert!(world.served() && world.stored.is_empty());
+}
+
+/// A world whose record names an account, in which another one authorizes next.
+fn about_to_change_hands() -> World {
+    let mut world = World::new(Rotation::Strict);
+    world.restart(Found::default());
+    let named = |id: &str| Trial::Valid(Account { id: Some(id.into()), ..Account::default() });
+    world.will("try", Completion::Tried(named("acme")));
+    world.consent();
+    world.line();
+    world.told.clear();
+    world.will("try", Completion::Tried(named("mallory")));
+    world
+}
+
+#[test]
+fn another_account_than_before_is_given_back_unless_a_person_said_yes() {
+    let mut world = about_to_change_hands();
+    world.consent();
+    assert_eq!(world.line(), "claim intend exchange seal try tell revoke_upstream scrub release");
+    assert!(matches!(&world.told[..], [ConsentEnd::Refused { code: Code::WrongAccount, .. }]));
+    assert_eq!(world.machine.view(world.now).account.id.as_deref(), Some("acme"));
+    let mut world = about_to_change_hands();
+    world.consent_by(AccountChange::Allowed);
+    assert_eq!(world.line(), "claim intend exchange seal try seal publish store tell scrub release");
+    assert_eq!(world.machine.view(world.now).account.id.as_deref(), Some("mallory"));
+}
+
+#[test]
+fn a_known_account_waits_for_the_provider_to_name_the_new_one() {
+    let mut world = about_to_change_hands();
+    world.script.clear();
+    world.will("try", Completion::Tried(Trial::Silent));
+    world.consent();
+    assert_eq!(world.told, [ConsentEnd::Unverified]);
 }
 
 #[test]
@@ -201,7 +237,10 @@ fn a_lost_answer_of_a_strict_provider_is_held_until_the_lease_is_about_to_end() 
     let end = world.now.plus(Duration::from_secs(3600));
     world.will("refresh", lost());
     world.deadline();
-    assert_eq!((world.line().as_str(), world.status()), ("claim intend refresh release", Status::Warning));
+    assert_eq!(
+        (world.line().as_str(), world.status()),
+        ("claim intend refresh scrub release", Status::Warning)
+    );
     world.happens(Event::RotationAsked { by: Asker::Operator });
     world.happens(Event::RotationAsked { by: Asker::App });
     assert_eq!(world.presented.len(), 1, "held");
@@ -231,7 +270,7 @@ fn an_unreadable_answer_is_in_doubt() {
     let unreadable = answer(200, "<html>", world.now);
     world.will("refresh", unreadable);
     world.deadline();
-    assert_eq!(world.line(), "claim intend refresh seal quarantine release");
+    assert_eq!(world.line(), "claim intend refresh seal quarantine scrub release");
     assert!(world.machine.view(world.now).message.contains("in doubt"));
 }
 
@@ -362,7 +401,7 @@ fn a_sealed_answer_is_resumed_without_the_store() {
 #[test]
 fn an_intent_without_an_outcome_is_in_doubt_after_a_restart() {
     let mut world = World::new(Rotation::Strict);
-    let intent = Intent { purpose: Purpose::Refresh, generation: 3, attempt: 1, at: world.now };
+    let intent = Intent { purpose: Purpose::Refresh, generation: 3, attempt: 1, at: world.now, doubt: None };
     let found = Record {
         written_at: world.now,
         expires_at: Some(world.now.plus(Duration::from_secs(3600))),
@@ -440,8 +479,7 @@ fn a_restored_tombstone_or_a_revoked_record_stays_revoked() {
     });
     assert_eq!((world.status(), world.line().as_str()), (Status::Revoked, ""));
     let mut other = World::new(Rotation::Strict);
-    let cleared =
-        Record::cleared(super::testing::identity("github"), 5, super::Account::default(), other.now);
+    let cleared = Record::cleared(super::testing::identity("github"), 5, Account::default(), other.now);
     other.will("load", Completion::Loaded(Loaded::Record(Box::new(cleared))));
     other.restart(Found::default());
     assert_eq!((other.status(), other.mark.standing), (Status::Revoked, Standing::Revoked));
@@ -458,7 +496,7 @@ fn revoked_ignores_everything_but_a_new_consent() {
     world.happens(Event::RevocationAsked { by: Asker::Operator });
     assert_eq!((world.line().as_str(), world.machine.deadline()), ("", None));
     world.consent();
-    assert_eq!(world.line(), "claim intend exchange seal try mark publish store tell scrub release");
+    assert_eq!(world.line(), "claim intend exchange seal try seal scrub publish store tell scrub release");
     assert_eq!((world.status(), world.mark.standing), (Status::Connected, Standing::Normal));
     assert_eq!(world.stored.last().unwrap().generation, 6);
 }
@@ -473,7 +511,7 @@ fn a_consent_waits_for_a_refresh_in_flight_and_the_other_way_round() {
     world.let_go("refresh");
     assert_eq!(
         world.line(),
-        "seal publish store scrub release claim intend exchange seal try publish store tell scrub release"
+        "seal publish store scrub release claim intend exchange seal try seal publish store tell scrub release"
     );
     assert_eq!(world.stored.iter().map(|record| record.generation).collect::<Vec<_>>(), [4, 5]);
 }

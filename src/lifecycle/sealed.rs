@@ -30,8 +30,22 @@ pub struct Intent {
     pub generation: u64,
     /// Counts the presentations of the same refresh token, from 1.
     pub attempt: u32,
-    /// When the intent was made.
+    /// When the first of these presentations was begun.
     pub at: Timestamp,
+    /// A presentation in doubt that an intent to exchange a code must not make forgotten: it takes the cell of the intent before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Doubted>,
+}
+
+/// A refresh token that was presented, and nobody knows whether it was consumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubted {
+    /// The generation that was presented.
+    pub generation: u64,
+    /// When it was first presented, as far as it may have been consumed by it.
+    pub since: Timestamp,
+    /// How often it was presented.
+    pub attempts: u32,
 }
 
 /// A token endpoint's raw answer, with what is needed to make a record of it.
@@ -43,6 +57,8 @@ pub struct Sealed {
     pub generation: u64,
     /// The account known so far; an exchange learns it later, from the trial.
     pub account: Account,
+    /// Whether a consent was accepted: after a crash it is not judged again, since its access token may have ended meanwhile.
+    pub accepted: bool,
     /// The scope known so far, kept when the answer names none (RFC 6749 §5.1).
     pub scope: Option<String>,
     /// The refresh token that was presented, kept when the answer brings none.
@@ -55,14 +71,17 @@ pub struct Sealed {
     pub answer: Arc<Answer>,
 }
 
-/// The small durable note beside the slots: the newest generation ever seen, how the grant stands, and how often its secret was
-/// written of late.
+/// The small durable note beside the slots: the newest generation ever seen, how the grant stands, what is in doubt, and how
+/// often its secret was written of late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Mark {
     /// The high-water mark: no lower generation is ever spent.
     pub generation: u64,
     /// How the grant stands.
     pub standing: Standing,
+    /// The presentation that is in doubt: it outlives its intent, whose cell others need.
+    #[serde(default)]
+    pub doubt: Option<Doubted>,
     /// The writes of the last day.
     #[serde(default)]
     pub writes: Writes,
@@ -95,6 +114,22 @@ pub struct Found {
 }
 
 impl Sealed {
+    /// A second copy of the context, around the same answer.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        Self {
+            purpose: self.purpose,
+            generation: self.generation,
+            account: self.account.clone(),
+            accepted: self.accepted,
+            scope: self.scope.clone(),
+            presented: self.presented.as_ref().map(RefreshToken::duplicate),
+            presented_expires_at: self.presented_expires_at,
+            nonce: self.nonce.as_ref().map(Nonce::duplicate),
+            answer: Arc::clone(&self.answer),
+        }
+    }
+
     /// The plain bytes that the spool encrypts: a JSON head, its length before it, the raw body behind it.
     #[must_use]
     pub fn to_bytes(&self) -> SecretBytes {
@@ -102,6 +137,7 @@ impl Sealed {
             purpose: self.purpose,
             generation: self.generation,
             account: self.account.clone(),
+            accepted: self.accepted,
             scope: self.scope.clone(),
             presented: self.presented.as_ref().map(|token| token.expose_secret().into()),
             presented_expires_at: self.presented_expires_at,
@@ -131,6 +167,7 @@ impl Sealed {
             purpose: head.purpose,
             generation: head.generation,
             account: std::mem::take(&mut head.account),
+            accepted: head.accepted,
             scope: head.scope.take(),
             presented: head.presented.take().map(RefreshToken::new),
             presented_expires_at: head.presented_expires_at,
@@ -152,6 +189,8 @@ struct Head {
     purpose: Purpose,
     generation: u64,
     account: Account,
+    #[serde(default)]
+    accepted: bool,
     scope: Option<String>,
     presented: Option<String>,
     presented_expires_at: Option<Timestamp>,
@@ -187,6 +226,7 @@ mod tests {
             purpose: Purpose::Refresh,
             generation: 4,
             account: Account { id: Some("7".into()), ..Account::default() },
+            accepted: true,
             scope: Some("repo".into()),
             presented: Some(RefreshToken::new("r3")),
             presented_expires_at: Some(Timestamp::from_seconds(9)),
@@ -202,6 +242,7 @@ mod tests {
         };
         let read = Sealed::from_bytes(sealed.to_bytes().expose_secret()).unwrap();
         assert_eq!(read.to_bytes().expose_secret(), sealed.to_bytes().expose_secret());
+        assert!(read.accepted);
         assert_eq!(read.presented.unwrap().expose_secret(), "r3");
         assert_eq!(read.answer.body.expose_secret(), b"access_token=a4&");
     }

@@ -3,13 +3,14 @@
 //! One flight at a time (invariant 1): claim, intent, spend, seal, and only then the meaning of the answer
 //! (invariant 3). Both kinds share the tail. A refresh token in doubt is presented again only when `policy.rs` says so.
 
-use super::life::{Accepted, Doubt, Flight, Fresh, Kind, Life, Phase, Retry, Spend, Step, Unstored};
+use super::doubt::presentation_of;
+use super::life::{Accepted, Doubt, Flight, Fresh, Kind, Life, Phase, Spend, Step, Unstored};
 use super::machine::Integration;
 use super::outcome::{Issued, Outcome, classify};
 use super::restore::is_worth_keeping;
 use super::{
-    Account, Answer, Code, Completion, ConsentEnd, Effect, Exchange, Intent, Loaded, Purpose, Record,
-    RecordStatus, Sealed, SlotFate, Spent, Standing, Trial, id_token, policy,
+    Account, AccountChange, Answer, Code, Completion, ConsentEnd, Doubted, Effect, Exchange, Intent, Loaded,
+    Purpose, Record, RecordStatus, Sealed, Spent, Standing, policy,
 };
 use crate::secret::{Nonce, RefreshToken};
 use crate::time::Timestamp;
@@ -17,10 +18,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 impl Integration {
-    pub(super) fn begin_refresh(&mut self) {
-        let attempt = self.doubt.map_or(1, |doubt| doubt.attempts.saturating_add(1));
+    pub(super) fn begin_refresh(&mut self, now: Timestamp) {
+        let first = Doubted { generation: self.newest_generation(), since: now, attempts: 1 };
+        let again =
+            |doubt: Doubt| Doubted { attempts: doubt.facts.attempts.saturating_add(1), ..doubt.facts };
         self.nudged = None;
-        self.claim(Spend::Refresh(attempt));
+        self.claim(Spend::Refresh(self.doubt.map_or(first, again)));
     }
 
     pub(super) fn begin_exchange(&mut self, exchange: Arc<Exchange>) {
@@ -45,23 +48,34 @@ impl Integration {
     pub(super) fn flight_done(&mut self, end: Completion, now: Timestamp) {
         let Some(flight) = self.flight.take() else { return };
         match (flight, end) {
-            (Flight::Claiming(_, spend), Completion::Claimed) => self.intend(spend, now),
+            (Flight::Claiming(_, spend), Completion::Claimed) if self.may_begin(&spend) => self.intend(spend),
+            (Flight::Claiming(_, spend), Completion::Claimed) => {
+                self.called_off(&spend);
+                self.release();
+            }
             (Flight::Claiming(_, spend), _) => self.not_begun(&spend, Kind::Spending, "claim_refused", now),
-            (Flight::Intending(_, spend), Completion::Intended) => self.spend(spend),
+            (Flight::Intending(_, spend), Completion::Intended) if self.may_spend(&spend, now) => {
+                self.spend(spend);
+            }
+            (Flight::Intending(_, spend), Completion::Intended) => {
+                self.called_off(&spend);
+                self.too_late(now);
+            }
             (Flight::Intending(_, spend), Completion::IntentFailed(fault)) => {
                 self.not_begun(&spend, Kind::Sealing, fault.word(), now);
             }
             (Flight::Spending(_, spend), Completion::Answered(spent)) => self.answered(&spend, spent, now),
-            (Flight::Sealing(_, sealed), Completion::SealFailed(fault)) => {
+            (Flight::Sealing(_, sealed, asked), Completion::SealFailed(fault)) => {
                 self.fail(Kind::Sealing, fault.word(), now);
-                self.open(sealed, false, now);
+                self.open(sealed, asked, false, now);
             }
-            (Flight::Sealing(_, sealed), _) => {
+            (Flight::Sealing(_, sealed, asked), _) => {
                 self.mended(&[Kind::Sealing]);
-                self.open(sealed, true, now);
+                self.open(sealed, asked, true, now);
             }
             (Flight::Rereading(_, attempts), end) => self.reread_done(attempts, end, now),
             (Flight::Verifying(_, fresh), Completion::Tried(trial)) => self.tried(fresh, trial, now),
+            (Flight::Accepting(_, accepted), end) => self.sealed_as_accepted(*accepted, &end, now),
             (Flight::Reviving(_, accepted), end) => self.revived(*accepted, &end, now),
             (Flight::Rejecting(_), _) => self.tidy(),
             (Flight::Tidying(_), end) => self.tidied(&end, now),
@@ -70,15 +84,40 @@ impl Integration {
         }
     }
 
-    fn intend(&mut self, spend: Spend, now: Timestamp) {
+    fn intend(&mut self, spend: Spend) {
         let op = self.op();
-        let (purpose, attempt) = match &spend {
-            Spend::Refresh(attempt) => (Purpose::Refresh, *attempt),
-            Spend::Exchange(_) => (Purpose::Exchange, 1),
+        let intent = match &spend {
+            Spend::Refresh(Doubted { generation, since, attempts }) => Intent {
+                purpose: Purpose::Refresh,
+                generation: *generation,
+                attempt: *attempts,
+                at: *since,
+                doubt: None,
+            },
+            Spend::Exchange(_) => Intent {
+                purpose: Purpose::Exchange,
+                generation: self.newest_generation(),
+                attempt: 1,
+                at: self.clock,
+                doubt: self.in_doubt(),
+            },
         };
         self.flight = Some(Flight::Intending(op, spend));
-        let intent = Intent { purpose, generation: self.newest_generation(), attempt, at: now };
         self.out.push(Effect::Intend { op, intent });
+    }
+
+    /// Nothing was sent, and nothing will be: a person who waits for it is told.
+    fn called_off(&mut self, spend: &Spend) {
+        self.note("called_off", "");
+        if let Spend::Exchange(_) = spend {
+            let (code, detail) = match self.life {
+                Life::Revoked(_) => (Code::IntegrationRevoked, REVOKED_MEANWHILE),
+                Life::Restoring(_) | Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => {
+                    (Code::TokenUnavailable, STOPPING)
+                }
+            };
+            self.tell_refused(code, detail);
+        }
     }
 
     fn spend(&mut self, spend: Spend) {
@@ -118,11 +157,10 @@ impl Integration {
                 self.back_off(Kind::Spending, fault.word(), None, now);
                 self.tidy();
             }
-            (Spend::Refresh(attempt), Spent::Lost(fault)) => {
-                let since = self.doubt.map_or(now, |doubt| doubt.since);
+            (Spend::Refresh(asked), Spent::Lost(fault)) => {
                 self.fail(Kind::Spending, fault.word(), now);
-                self.release();
-                self.doubtful(since, *attempt, now);
+                self.doubtful(*asked, now);
+                self.tidy();
             }
             (Spend::Exchange(_), Spent::NotSent(fault) | Spent::Lost(fault)) => {
                 self.note("consent_failed", fault.word());
@@ -142,6 +180,7 @@ impl Integration {
             purpose: Purpose::Exchange,
             generation: self.next_generation(),
             account: Account::default(),
+            accepted: false,
             scope: None,
             presented: None,
             presented_expires_at: None,
@@ -149,9 +188,15 @@ impl Integration {
             answer,
         };
         let sealed = match spend {
-            Spend::Exchange(exchange) => {
-                Sealed { nonce: exchange.frozen.nonce.as_ref().map(Nonce::duplicate), ..base }
-            }
+            Spend::Exchange(exchange) => Sealed {
+                nonce: exchange.frozen.nonce.as_ref().map(Nonce::duplicate),
+                // Sealed with the answer, so that the rule outlives a restart: the account that must not change.
+                account: match exchange.account {
+                    AccountChange::Refused => grant.map(|grant| grant.account.clone()).unwrap_or_default(),
+                    AccountChange::Allowed => Account::default(),
+                },
+                ..base
+            },
             Spend::Refresh(_) => Sealed {
                 purpose: Purpose::Refresh,
                 account: grant.map(|grant| grant.account.clone()).unwrap_or_default(),
@@ -161,41 +206,49 @@ impl Integration {
                 ..base
             },
         };
+        let asked = match spend {
+            Spend::Refresh(asked) => Some(*asked),
+            Spend::Exchange(_) => None,
+        };
         let (op, sealed) = (self.op(), Arc::new(sealed));
-        self.flight = Some(Flight::Sealing(op, Arc::clone(&sealed)));
+        self.sealed_up_to = self.sealed_up_to.max(sealed.generation);
+        self.flight = Some(Flight::Sealing(op, Arc::clone(&sealed), asked));
         self.out.push(Effect::Seal { op, sealed });
     }
 
-    fn open(&mut self, sealed: Arc<Sealed>, durable: bool, now: Timestamp) {
+    fn open(&mut self, sealed: Arc<Sealed>, asked: Option<Doubted>, durable: bool, now: Timestamp) {
+        self.unreadable = None;
         match (classify(&sealed.answer, &self.terms.dialect), sealed.purpose) {
             (Outcome::Issued(issued), _) => self.issued(sealed, issued, durable, now),
             (outcome, Purpose::Exchange) => {
-                if matches!(outcome, Outcome::Ambiguous(_)) && is_worth_keeping(&sealed) {
-                    self.out.push(Effect::Quarantine(sealed));
+                if matches!(outcome, Outcome::Ambiguous(_)) {
+                    self.quarantine(&sealed);
                 }
                 self.exchange_refused(&outcome);
             }
             (Outcome::InvalidGrant, Purpose::Refresh) => self.reread(0),
             (Outcome::ClientRejected(cause), Purpose::Refresh) => {
-                self.doubt = None;
                 self.back_off(Kind::Client, cause, Some(policy::HOUR), now);
                 self.tidy();
             }
             (Outcome::Refused { retry_after, cause }, Purpose::Refresh) => {
-                self.doubt = None;
                 self.back_off(Kind::Spending, cause, retry_after, now);
                 self.tidy();
             }
             (Outcome::Ambiguous(cause), Purpose::Refresh) => {
-                if is_worth_keeping(&sealed) {
-                    self.out.push(Effect::Quarantine(sealed));
-                }
-                let (since, attempts) =
-                    self.doubt.map_or((now, 1), |doubt| (doubt.since, doubt.attempts.saturating_add(1)));
+                self.quarantine(&sealed);
                 self.fail(Kind::Spending, cause, now);
-                self.release();
-                self.doubtful(since, attempts, now);
+                self.doubtful(asked.unwrap_or_else(|| presentation_of(&sealed)), now);
+                self.tidy();
             }
+        }
+    }
+
+    /// An answer that holds tokens perhaps: it stays sealed in its slot, and a copy of it is kept.
+    fn quarantine(&mut self, sealed: &Arc<Sealed>) {
+        if is_worth_keeping(sealed) {
+            self.unreadable = Some(sealed.generation);
+            self.out.push(Effect::Quarantine(Arc::clone(sealed)));
         }
     }
 
@@ -207,178 +260,31 @@ impl Integration {
     }
 
     pub(super) fn refreshed(&mut self, sealed: Arc<Sealed>, issued: Issued, durable: bool, now: Timestamp) {
-        let (record, rotated) = record_of(&self.identity, &self.terms, &sealed, issued, None);
-        if let Life::Revoked(ending) = &mut self.life {
-            ending.late = record.refresh_token.as_ref().map(RefreshToken::duplicate);
+        let (record, rotated) = record_of(&self.identity, &self.terms, &sealed, issued);
+        if matches!(self.life, Life::Revoked(_)) {
+            // It is the newest, and it is what the provider will be told of.
+            self.grant = Some(Arc::new(record));
             return self.tidy();
         }
         (self.doubt, self.retry) = (None, None);
         self.refreshes = self.refreshes.saturating_add(1);
         self.mended(&[Kind::Spending, Kind::Client]);
         self.note("refreshed", if rotated { "rotated" } else { "" });
-        if rotated {
+        if rotated || !durable {
             return self.keep(Accepted { record: Arc::new(record), sealed, durable, tell: false }, now);
         }
         let generation = sealed.generation.saturating_sub(1);
         self.grant = Some(Arc::new(Record { generation, ..record }));
         self.publish(now);
+        self.take_up_doubt(now);
         self.tidy();
-    }
-
-    pub(super) fn check_fresh(&mut self, fresh: Fresh, now: Timestamp) {
-        if matches!(self.life, Life::Revoked(ref ending) if !ending.stage.is_resting()) {
-            return self.reject(&fresh, Code::IntegrationRevoked, "the integration was revoked meanwhile");
-        }
-        let rules = self.terms.dialect.id_token.as_ref();
-        let checked = match (rules, &fresh.issued.id_token, &fresh.sealed.nonce) {
-            (Some(rules), Some(token), nonce) => id_token::check(token, rules, nonce.as_ref(), now),
-            (Some(_), None, Some(_)) => Err("id_token_missing"),
-            (None, _, _) | (Some(_), None, None) => Ok(()),
-        };
-        match checked {
-            Ok(()) if self.terms.can_try => self.verify(fresh),
-            Ok(()) => self.tried(fresh, Trial::Silent, now),
-            Err(cause) => {
-                self.note("consent_refused", cause);
-                self.reject(
-                    &fresh,
-                    Code::TokenValidationFailed,
-                    "the provider's id_token does not fit this authorization; nothing was stored",
-                );
-            }
-        }
-    }
-
-    fn verify(&mut self, fresh: Fresh) {
-        let op = self.op();
-        self.out.push(Effect::Try { op, token: fresh.issued.access_token.duplicate() });
-        self.flight = Some(Flight::Verifying(Step::Busy(op), fresh));
-    }
-
-    fn tried(&mut self, mut fresh: Fresh, trial: Trial, now: Timestamp) {
-        if matches!(self.life, Life::Revoked(ref ending) if !ending.stage.is_resting()) {
-            return self.reject(&fresh, Code::IntegrationRevoked, "the integration was revoked meanwhile");
-        }
-        match trial {
-            Trial::Valid(account) if self.terms.expected_account.accepts(&account) => {
-                self.validated = Some(now);
-                self.accept(fresh, account, now);
-            }
-            Trial::Valid(account) => {
-                let who = account
-                    .username
-                    .or(account.email)
-                    .or(account.id)
-                    .unwrap_or_else(|| "another account".into());
-                self.note("consent_refused", "wrong_account");
-                self.reject(
-                    &fresh,
-                    Code::WrongAccount,
-                    &format!("{who} authorized this, and the configuration expects another account; nothing was stored"),
-                );
-            }
-            Trial::Invalid => {
-                self.note("consent_refused", "token_validation_failed");
-                self.reject(
-                    &fresh,
-                    Code::TokenValidationFailed,
-                    "the provider rejects the token it just gave; nothing was stored",
-                );
-            }
-            Trial::Silent if self.terms.expected_account.is_any() => {
-                self.accept(fresh, Account::default(), now);
-            }
-            Trial::Silent => {
-                self.note("unverified", "provider_silent");
-                if fresh.attempts == 0 {
-                    self.out.push(Effect::Tell(ConsentEnd::Unverified));
-                }
-                fresh.attempts = fresh.attempts.saturating_add(1);
-                let wait = policy::backoff(fresh.attempts, Duration::from_secs(2), SELDOM, self.seed);
-                self.flight = Some(Flight::Verifying(Step::Until(now.plus(wait)), fresh));
-            }
-        }
-    }
-
-    fn accept(&mut self, fresh: Fresh, account: Account, now: Timestamp) {
-        let Fresh { sealed, issued, durable, attempts } = fresh;
-        let (record, _) = record_of(&self.identity, &self.terms, &sealed, *issued, Some(account));
-        // Somebody waits for the end of it, unless the page was told "unverified" or the daemon restarted.
-        let tell = attempts == 0;
-        let accepted = Accepted { record: Arc::new(record), sealed, durable, tell };
-        if self.mark.standing == Standing::Normal {
-            return self.connected(accepted, now);
-        }
-        self.mark.standing = Standing::Normal;
-        let op = self.op();
-        self.flight = Some(Flight::Reviving(op, Box::new(accepted)));
-        self.out.push(Effect::Mark { op, mark: self.mark, slot: SlotFate::Kept });
-    }
-
-    fn revived(&mut self, accepted: Accepted, end: &Completion, now: Timestamp) {
-        if let Completion::MarkFailed(fault) = end {
-            // Not served from the disk's point of view: a restart would still see the old standing. The store will tell.
-            self.fail(Kind::Sealing, fault.word(), now);
-        }
-        self.connected(accepted, now);
-    }
-
-    fn connected(&mut self, accepted: Accepted, now: Timestamp) {
-        self.life = Life::Connected;
-        (self.doubt, self.retry, self.unread) = (None, None, false);
-        self.refreshes = self.refreshes.saturating_add(1);
-        self.mended(&[Kind::Spending, Kind::Client, Kind::Foreign]);
-        self.note("connected", "");
-        self.keep(accepted, now);
-    }
-
-    fn exchange_refused(&mut self, outcome: &Outcome) {
-        let (code, cause, detail) = match outcome {
-            Outcome::ClientRejected(cause) => (
-                Code::ProviderNotConfigured,
-                *cause,
-                "the provider rejects grantd's client: check client_id, client_secret and the redirect URI",
-            ),
-            Outcome::Refused { cause, .. } => (
-                Code::TokenUnavailable,
-                *cause,
-                "the provider asks to try later: begin again with a new link",
-            ),
-            Outcome::Ambiguous(cause) => (
-                Code::TokenUnavailable,
-                *cause,
-                "the provider's answer cannot be read: begin again with a new link",
-            ),
-            Outcome::InvalidGrant | Outcome::Issued(_) => (
-                Code::InvalidOauthState,
-                "invalid_grant",
-                "the provider does not take the code (used already, or too old): begin again with a new link",
-            ),
-        };
-        self.note("consent_failed", cause);
-        self.tell_refused(code, detail);
-        self.tidy();
-    }
-
-    /// Gives back at the provider what was not accepted; the life before it stays as it was.
-    fn reject(&mut self, fresh: &Fresh, code: Code, detail: &str) {
-        if fresh.attempts == 0 {
-            self.tell_refused(code, detail);
-        }
-        let op = self.op();
-        self.flight = Some(Flight::Rejecting(op));
-        self.out.push(Effect::RevokeUpstream {
-            op,
-            refresh_token: fresh.issued.refresh_token.as_ref().map(RefreshToken::duplicate),
-            access_token: Some(fresh.issued.access_token.duplicate()),
-        });
     }
 
     pub(super) fn tell_refused(&mut self, code: Code, detail: &str) {
         self.out.push(Effect::Tell(ConsentEnd::Refused { code, detail: detail.into() }));
     }
 
-    fn reread(&mut self, attempts: u32) {
+    pub(super) fn reread(&mut self, attempts: u32) {
         let op = self.op();
         self.flight = Some(Flight::Rereading(Step::Busy(op), attempts));
         self.out.push(Effect::Load { op });
@@ -386,6 +292,7 @@ impl Integration {
 
     /// "Invalid grant": adopt a newer generation, or an operator's own write; else the grant needs a person.
     fn reread_done(&mut self, attempts: u32, end: Completion, now: Timestamp) {
+        self.refused = false;
         if matches!(self.life, Life::Revoked(_)) {
             return self.tidy();
         }
@@ -441,7 +348,7 @@ impl Integration {
         match self.flight.take() {
             Some(Flight::Rereading(Step::Until(_), _)) => self.tidy(),
             Some(Flight::Verifying(Step::Until(_), fresh)) => {
-                self.reject(&fresh, Code::IntegrationRevoked, "the integration was revoked meanwhile");
+                self.reject(&fresh, Code::IntegrationRevoked, REVOKED_MEANWHILE);
             }
             other => self.flight = other,
         }
@@ -456,17 +363,16 @@ impl Integration {
     }
 
     fn tidied(&mut self, end: &Completion, now: Timestamp) {
-        if let Completion::MarkFailed(fault) = end {
-            self.fail(Kind::Sealing, fault.word(), now);
-        }
+        self.mark_done(end, now);
         self.note("settled", "");
         self.release();
         if self.unread && matches!(self.life, Life::Unconnected(_)) {
-            let doubted = self.doubted.take();
-            self.load(doubted, self.mark.standing == Standing::NeedsReauth);
+            let refused = std::mem::take(&mut self.refused) || self.mark.standing == Standing::NeedsReauth;
+            self.load(refused.then_some(self.mark.generation));
         }
         // What only memory holds is sealed as soon as the disk takes it.
-        if self.unstored.as_ref().is_some_and(|unstored| !unstored.durable) {
+        let revoked = matches!(self.life, Life::Revoked(_));
+        if !revoked && self.unstored.as_ref().is_some_and(|unstored| !unstored.durable) {
             let op = self.op();
             if let Some(unstored) = &mut self.unstored {
                 unstored.phase = Phase::Resealing(op);
@@ -477,31 +383,6 @@ impl Integration {
 
     pub(super) fn release(&mut self) {
         self.out.push(Effect::Release { generation: self.newest_generation() });
-    }
-
-    fn back_off(&mut self, kind: Kind, cause: &'static str, wish: Option<Duration>, now: Timestamp) {
-        self.fail(kind, cause, now);
-        self.note("refresh_failed", cause);
-        let attempts = self.retry.map_or(0, |retry| retry.attempts).saturating_add(1);
-        let wait = policy::backoff(attempts, Duration::from_secs(1), SELDOM, self.seed);
-        let wait = wish.map_or(wait, |wish| wish.clamp(wait, policy::HOUR));
-        let at = now.plus(wait);
-        self.retry = Some(Retry { at, attempts });
-        if let Some(doubt) = &mut self.doubt {
-            doubt.at = doubt.at.max(at);
-        }
-    }
-
-    /// In doubt: the presented token may have been consumed (invariant 2).
-    pub(super) fn doubtful(&mut self, since: Timestamp, attempts: u32, now: Timestamp) {
-        let lease = self.served.and_then(|served| served.until.map(|until| (served.from, until)));
-        let doubtful = policy::Doubtful { since, attempts, lease };
-        let at = policy::present_again(self.terms.rotation, &doubtful, now, self.seed);
-        self.doubt = Some(Doubt { since, attempts, at });
-        self.note("in_doubt", "");
-        if self.trouble.is_none() {
-            self.fail(Kind::Spending, "in_doubt", now);
-        }
     }
 
     /// Publishes a new generation and has it stored. What is not durable is stored first.
@@ -524,12 +405,11 @@ impl Integration {
 }
 
 /// Makes the record of a sealed answer; says whether the refresh token is another than the one presented.
-fn record_of(
+pub(super) fn record_of(
     identity: &super::Identity,
     terms: &super::Terms,
     sealed: &Sealed,
     issued: Issued,
-    account: Option<Account>,
 ) -> (Record, bool) {
     let received = sealed.answer.received_at;
     let rotated = match (&issued.refresh_token, &sealed.presented) {
@@ -551,12 +431,14 @@ fn record_of(
         expires_at: expires_in.map(|life| received.plus(life)),
         refresh_token_expires_at: if keeps_presented { sealed.presented_expires_at } else { refresh_ends },
         scope: issued.scope.or_else(|| sealed.scope.clone()),
-        account: account.unwrap_or_else(|| sealed.account.clone()),
+        account: sealed.account.clone(),
         status: RecordStatus::Connected,
         written_at: received,
     };
     (record, rotated)
 }
 
+pub(super) const REVOKED_MEANWHILE: &str = "the integration was revoked meanwhile";
+pub(super) const STOPPING: &str = "grantd is stopping: begin again with a new link in a while";
 /// The longest between two tries of something transient.
-const SELDOM: Duration = Duration::from_secs(300);
+pub(super) const SELDOM: Duration = Duration::from_secs(300);

@@ -2,9 +2,9 @@
 
 use super::testing::{identity, record};
 use super::{
-    Account, Answer, Completion, Dialect, Effect, Entry, Event, Exchange, ExpectedAccount, Found, Frozen,
-    Integration, Loaded, Mark, Op, Outage, Record, Revocation, Rotation, Sealed, SlotFate, Spent, Terms,
-    Trial,
+    Account, AccountChange, Answer, Completion, Dialect, Effect, Entry, Event, Exchange, ExpectedAccount,
+    Found, Frozen, Integration, Intent, Loaded, Mark, Op, Outage, Record, Revocation, Rotation, Sealed,
+    SlotFate, Spent, Terms, Trial,
 };
 use crate::secret::{AuthCode, SecretBytes};
 use crate::time::Timestamp;
@@ -26,6 +26,7 @@ pub(super) struct World {
     pub(super) told: Vec<super::ConsentEnd>,
     pub(super) stored: Vec<Arc<Record>>,
     pub(super) sealed: Option<Arc<Sealed>>,
+    pub(super) intents: Vec<Intent>,
     pub(super) mark: Mark,
     /// What became of the slot at each scrub.
     pub(super) fates: Vec<SlotFate>,
@@ -52,10 +53,18 @@ pub(super) fn terms(rotation: Rotation) -> Terms {
 }
 
 pub(super) fn answer(status: u16, body: &str, now: Timestamp) -> Completion {
+    answered(status, body, None, now)
+}
+
+pub(super) fn throttled(wait: Duration, now: Timestamp) -> Completion {
+    answered(429, "", Some(wait), now)
+}
+
+fn answered(status: u16, body: &str, retry_after: Option<Duration>, now: Timestamp) -> Completion {
     Completion::Answered(Spent::Answered(Arc::new(Answer {
         status,
         form_encoded: false,
-        retry_after: None,
+        retry_after,
         whole: true,
         body: SecretBytes::new(body.as_bytes().to_vec()),
         received_at: now,
@@ -79,6 +88,7 @@ impl World {
             told: Vec::new(),
             stored: Vec::new(),
             sealed: None,
+            intents: Vec::new(),
             mark: Mark::default(),
             fates: Vec::new(),
             presented: Vec::new(),
@@ -122,6 +132,12 @@ impl World {
         self.carry_out(effects);
     }
 
+    /// The daemon is told to stop.
+    pub(super) fn drain(&mut self) {
+        let effects = self.machine.drain();
+        self.carry_out(effects);
+    }
+
     /// Time passes until the next deadline, which is then reached.
     pub(super) fn deadline(&mut self) {
         self.now = self.machine.deadline().expect("a deadline").max(self.now);
@@ -129,6 +145,10 @@ impl World {
     }
 
     pub(super) fn consent(&mut self) {
+        self.consent_by(AccountChange::Refused);
+    }
+
+    pub(super) fn consent_by(&mut self, account: AccountChange) {
         self.happens(Event::CodeReceived(Box::new(Exchange {
             code: AuthCode::new("code"),
             frozen: Frozen {
@@ -139,6 +159,7 @@ impl World {
                 verifier: None,
                 nonce: None,
             },
+            account,
         })));
     }
 
@@ -187,7 +208,10 @@ impl World {
         let (kind, op) = match effect {
             Effect::Claim { op, .. } => ("claim", Some(op)),
             Effect::Release { .. } => ("release", None),
-            Effect::Intend { op, .. } => ("intend", Some(op)),
+            Effect::Intend { op, intent } => {
+                self.intents.push(intent);
+                ("intend", Some(op))
+            }
             Effect::Exchange { op, .. } => ("exchange", Some(op)),
             Effect::Refresh { op, token } => {
                 self.presented.push(token.expose_secret().into());

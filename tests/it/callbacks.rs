@@ -112,9 +112,15 @@ fn after_its_time() {
     let world = World::new("late");
     let config = Config { oauth: "state_expiry = \"1s\"\n".into(), ..world.sealed_config() };
     let daemon = world.start(&config);
-    let mut late = returned(&daemon);
-    // The cookie lives as long as the state; a browser that keeps it longer is refused all the same.
-    let cookie = late.browser.cookie_header(&late.callback);
+    let mut browser = Browser::new();
+    let authorize = browser.confirm(&daemon.link()).unwrap();
+    let returning =
+        Url::parse(&format!("{}/v1/integrations/oauth/callback/idp", world.public_url())).unwrap();
+    // The cookie lives as long as the state; one that is kept longer is refused all the same.
+    let cookie = browser.cookie_header(&returning);
+    assert!(!cookie.is_empty());
+    let callback = browser.consent(&authorize);
+    let mut late = Returned { browser, callback };
     crate::world::eventually("the cookie ends with its state", || {
         late.browser.cookie_names(&late.callback).is_empty().then_some(())
     });

@@ -30,6 +30,7 @@ mod outlasting;
 mod peers;
 mod permissions;
 mod policies;
+mod preflight;
 mod reloading;
 mod revoking;
 mod rotating;

@@ -40,6 +40,41 @@ fn update_only_creates_nothing_and_says_what_is_missing() {
 }
 
 #[test]
+fn update_only_creates_nothing_even_where_the_role_could() {
+    let world = World::new("could-create");
+    let daemon = world.start(&world.config());
+    let mut browser = crate::world::Browser::new();
+    let callback = browser.until_callback(&daemon.link());
+    // Somebody deletes the secret while the person is at the provider.
+    world.aws.delete(&world.secret());
+    let page = browser.arrive(&callback);
+    assert_eq!(page.code().as_deref(), Some("sealed"), "{}", page.text());
+    assert_eq!(daemon.token().status, 200, "the grant is safe on this host meanwhile");
+    assert_eq!(daemon.status()["lastError"], "missing");
+    assert!(!world.aws.exists(&world.secret()), "a secret was created");
+    world.aws.make_secret(&world.secret());
+    eventually("the record is stored", || world.aws.record(&world.secret()));
+}
+
+#[test]
+fn a_flow_does_not_begin_where_its_record_could_not_be_kept() {
+    let world = World::new("preflight");
+    world.write_config(&world.config());
+    let daemon = Daemon::start(&world);
+    let ran = daemon.cli(&["connect", World::INTEGRATION]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{}", ran.stderr);
+    for said in ["preflight_failed", "aws secretsmanager create-secret", world.secret().as_str()] {
+        assert!(ran.stderr.contains(said), "{said}: {}", ran.stderr);
+    }
+    let asked = json!({ "integration": World::INTEGRATION });
+    let refused = daemon.operate(::http::Method::POST, "/v1/integrations/oauth/start", Some(&asked));
+    assert_eq!((refused.status, refused.code().as_str()), (409, "preflight_failed"));
+    assert!(refused.text().contains(&world.secret()), "it names the secret: {}", refused.text());
+    world.aws.make_secret(&world.secret());
+    let _page = daemon.connect();
+}
+
+#[test]
 fn another_secret_is_out_of_reach() {
     let world = world("elsewhere", &|prefix| json!([write(prefix)]));
     let elsewhere = format!("/elsewhere/{}", world.name);

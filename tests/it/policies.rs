@@ -1,7 +1,7 @@
 //! `grantd policy`: what it prints is enough for grantd's whole work and for nothing more, and each format is well formed.
 
 use crate::world::{Aws, Config, World, eventually, grantd, ministack, oidc, peers_home, run};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 

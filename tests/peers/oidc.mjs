@@ -4,7 +4,8 @@
 // its own, a control server: clients, faults, and the ledger of every request to the token, revocation and userinfo endpoints.
 // It must never be kinder than the library: faults happen around it, judgement is the library's alone.
 //
-// Usage: node oidc.mjs NODE_MODULES [JSON]   where JSON may hold {"clients": [{…as POST /clients…}]}
+// Usage: node oidc.mjs NODE_MODULES [JSON]   where JSON may hold {"clients": [{…as POST /clients…}], "host": "127.0.0.2"}
+// An account `ann.secops` has the group `secops`: what follows the first dot are its groups.
 // Prints {"event":"ready","issuer","control"}.
 
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
@@ -26,10 +27,11 @@ const storage = new Storage();
 const faults = new Faults(ledger);
 const control = new Control({ ledger, storage, faults });
 
+const options = JSON.parse(process.argv[3] ?? '{}');
 const front = createServer();
-await listen(front);
+await listen(front, options.host);
 // Another name than the daemon's, so that a browser sees two sites.
-const issuer = `http://localhost:${front.address().port}`;
+const issuer = `http://${options.host ?? 'localhost'}:${front.address().port}`;
 const provider = new Provider(issuer, configuration());
 watch(provider);
 const library = provider.callback();
@@ -37,11 +39,11 @@ front.on('request', (request, response) => faults.admit(request, response, () =>
 
 const back = createServer((request, response) => control.answer(request, response));
 await listen(back);
-for (const client of JSON.parse(process.argv[3] ?? '{}').clients ?? []) control.register(client);
+for (const client of options.clients ?? []) control.register(client);
 console.log(JSON.stringify({ event: 'ready', issuer, control: `http://127.0.0.1:${back.address().port}` }));
 
-function listen(server) {
-  return new Promise((done) => server.listen(0, '127.0.0.1', done));
+function listen(server, host = '127.0.0.1') {
+  return new Promise((done) => server.listen(0, host, done));
 }
 
 async function answer(request, response) {
@@ -98,7 +100,7 @@ function configuration() {
     jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), use: 'sig', alg: 'RS256', kid: 'tests' }] },
     cookies: { keys: [randomBytes(16).toString('hex')] },
     scopes: ['openid', 'offline_access', 'profile', 'email', 'read', 'write', 'repo', 'read:user'],
-    claims: { openid: ['sub'], profile: ['name', 'preferred_username'], email: ['email'] },
+    claims: { openid: ['sub', 'groups'], profile: ['name', 'preferred_username'], email: ['email'] },
     pkce: { required: () => true },
     clientDefaults: { grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'] },
     features: {
@@ -111,7 +113,7 @@ function configuration() {
     interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
     findAccount: (_ctx, sub) => ({
       accountId: sub,
-      claims: () => ({ sub, name: `The ${sub}`, preferred_username: sub, email: `${sub}@acme.example` }),
+      claims: () => ({ sub, name: `The ${sub}`, preferred_username: sub, email: `${sub}@acme.example`, groups: sub.split('.').slice(1) }),
     }),
     issueRefreshToken: (_ctx, client) => client.grantTypeAllowed('refresh_token'),
     rotateRefreshToken: (ctx) => terms(ctx.oidc.client).rotate,

@@ -1,7 +1,7 @@
 //! One provider: authorize, exchange, refresh, try, revoke. Each is one bounded request, never retried here.
 
 use super::account::AccountLookup;
-use super::discovery::{Discovery, Undiscovered};
+use super::discovery::{Discovered, Discovery, Undiscovered};
 use super::registration::{Endpoints, Registration, Revoke};
 use super::requests::{self, Client};
 use super::transport::Transport;
@@ -228,25 +228,59 @@ impl Provider {
         let spelled = &self.0.registration.endpoints;
         let complete = spelled.authorize.is_some() && spelled.token.is_some();
         let Some(discovery) = &self.0.discovery else { return Ok(spelled.clone()) };
-        match discovery.endpoints(&self.0.transport, self.0.clock.now()).await {
-            Ok(found) => Ok(Endpoints {
-                authorize: spelled.authorize.clone().or(found.authorize),
-                token: spelled.token.clone().or(found.token),
-                revoke: spelled.revoke.clone().or(found.revoke),
-                userinfo: spelled.userinfo.clone().or(found.userinfo),
-                issuer_promised: found.issuer_promised,
-            }),
-            Err(_) if complete => Ok(spelled.clone()),
-            Err(Undiscovered::Unreachable) => Err(ProviderError::Unreachable),
-            Err(Undiscovered::Unfit) => {
-                Err(ProviderError::Misconfigured("its discovery document is missing or names another issuer"))
+        match discovery.discovered(&self.0.transport, self.0.clock.now()).await {
+            Ok(discovered) => {
+                let found = discovered.endpoints.clone();
+                Ok(Endpoints {
+                    authorize: spelled.authorize.clone().or(found.authorize),
+                    token: spelled.token.clone().or(found.token),
+                    revoke: spelled.revoke.clone().or(found.revoke),
+                    userinfo: spelled.userinfo.clone().or(found.userinfo),
+                    issuer_promised: found.issuer_promised,
+                })
             }
+            Err(_) if complete => Ok(spelled.clone()),
+            Err(why) => Err(undiscovered(why)),
+        }
+    }
+
+    /// What the issuer's document says, for whoever needs more of it than endpoints.
+    pub(super) async fn discovered(&self) -> Result<Arc<Discovered>, ProviderError> {
+        let Some(discovery) = &self.0.discovery else {
+            return Err(ProviderError::Misconfigured("it has no issuer"));
+        };
+        discovery.discovered(&self.0.transport, self.0.clock.now()).await.map_err(undiscovered)
+    }
+
+    /// The JSON at one of the issuer's own addresses.
+    pub(super) async fn document(&self, url: &Url, token: Option<&AccessToken>) -> Option<serde_json::Value> {
+        let request = match token {
+            Some(token) => bearer(http::Method::GET, url, token)?,
+            None => http::Request::get(url.as_str())
+                .header(http::header::ACCEPT, "application/json")
+                .body(Vec::new())
+                .ok()?,
+        };
+        match self.send(request).await {
+            Spent::Answered(answer) if answer.status == 200 && answer.whole => {
+                serde_json::from_slice(answer.body.expose_secret()).ok()
+            }
+            Spent::Answered(_) | Spent::NotSent(_) | Spent::Lost(_) => None,
         }
     }
 }
 
 /// How many requests one provider is sent at a time.
 const PLACES: usize = 8;
+
+const fn undiscovered(why: Undiscovered) -> ProviderError {
+    match why {
+        Undiscovered::Unreachable => ProviderError::Unreachable,
+        Undiscovered::Unfit => {
+            ProviderError::Misconfigured("its discovery document is missing or names another issuer")
+        }
+    }
+}
 
 fn lookup_request(lookup: &AccountLookup, url: &Url, token: &AccessToken) -> Option<http::Request<Vec<u8>>> {
     let method = if lookup.post { http::Method::POST } else { http::Method::GET };

@@ -7,14 +7,26 @@ use super::transport::Transport;
 use crate::lifecycle::Spent;
 use crate::time::Timestamp;
 use serde::Deserialize;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use url::Url;
 
-/// What was discovered about one issuer.
+/// One issuer, and what was discovered about it.
 pub(super) struct Discovery {
     issuer: String,
-    kept: Mutex<Option<(Timestamp, Endpoints)>>,
+    kept: Mutex<Option<(Timestamp, Arc<Discovered>)>>,
+}
+
+/// What an issuer's document says.
+#[derive(Debug)]
+pub(super) struct Discovered {
+    /// Its endpoints.
+    pub(super) endpoints: Endpoints,
+    /// Where its keys are (`jwks_uri`).
+    pub(super) keys: Option<Url>,
+    /// The scopes that it names.
+    pub(super) scopes: Option<Vec<String>>,
 }
 
 /// Why discovery failed.
@@ -31,27 +43,28 @@ impl Discovery {
         Self { issuer: issuer.into(), kept: Mutex::new(None) }
     }
 
-    pub(super) async fn endpoints(
+    pub(super) async fn discovered(
         &self,
         transport: &Transport,
         now: Timestamp,
-    ) -> Result<Endpoints, Undiscovered> {
+    ) -> Result<Arc<Discovered>, Undiscovered> {
         let mut kept = self.kept.lock().await;
-        if let Some((at, endpoints)) = kept.as_ref()
+        if let Some((at, found)) = kept.as_ref()
             && now.since(*at) < FRESH
         {
-            return Ok(endpoints.clone());
+            return Ok(Arc::clone(found));
         }
         match self.fetch(transport).await {
-            Ok(endpoints) => {
-                *kept = Some((now, endpoints.clone()));
-                Ok(endpoints)
+            Ok(found) => {
+                let found = Arc::new(found);
+                *kept = Some((now, Arc::clone(&found)));
+                Ok(found)
             }
-            Err(why) => kept.as_ref().map(|(_, endpoints)| endpoints.clone()).ok_or(why),
+            Err(why) => kept.as_ref().map(|(_, found)| Arc::clone(found)).ok_or(why),
         }
     }
 
-    async fn fetch(&self, transport: &Transport) -> Result<Endpoints, Undiscovered> {
+    async fn fetch(&self, transport: &Transport) -> Result<Discovered, Undiscovered> {
         let mut worst = Undiscovered::Unreachable;
         for url in self.documents() {
             let Ok(request) =
@@ -71,7 +84,7 @@ impl Discovery {
                 continue;
             };
             if document.issuer == self.issuer {
-                return Ok(document.endpoints());
+                return Ok(document.read());
             }
             tracing::warn!(issuer = %self.issuer, "the discovery document names another issuer");
         }
@@ -96,19 +109,22 @@ struct Document {
     token_endpoint: Option<Url>,
     revocation_endpoint: Option<Url>,
     userinfo_endpoint: Option<Url>,
+    jwks_uri: Option<Url>,
+    scopes_supported: Option<Vec<String>>,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
 }
 
 impl Document {
-    fn endpoints(self) -> Endpoints {
-        Endpoints {
+    fn read(self) -> Discovered {
+        let endpoints = Endpoints {
             authorize: self.authorization_endpoint,
             token: self.token_endpoint,
             revoke: self.revocation_endpoint,
             userinfo: self.userinfo_endpoint,
             issuer_promised: self.authorization_response_iss_parameter_supported,
-        }
+        };
+        Discovered { endpoints, keys: self.jwks_uri, scopes: self.scopes_supported }
     }
 }
 

@@ -7,12 +7,15 @@ mod account;
 mod client;
 mod credential;
 mod discovery;
+mod keys;
 mod registration;
 mod requests;
+mod sign_in;
 mod transport;
 
 pub use account::AccountLookup;
 pub use client::{AuthorizeRequest, Provider, ProviderError, Unreached};
 pub use credential::{Credential, Fetched};
 pub use registration::{ClientAuth, Endpoints, Pkce, Registration, Revoke};
+pub use sign_in::{Employer, IdentityProvider};
 pub use transport::{Transport, TransportError};

@@ -4,15 +4,15 @@
 //! The way of a token read is short on purpose: judge the peer, read the board, answer with the bytes that were made once for
 //! the lease. Nothing here can begin a flow, refresh out of turn, revoke or reload.
 
-use super::accept::{Bounds, accept, http, receive};
+use super::accept::{Bounds, accept, receive};
 use super::answers::{answer, bytes_of, json, nowhere, refused, wrong_method};
-use super::desk::{Desk, may_pass};
+use super::desk::{Desk, Read, may_pass};
 use super::events::Events;
 use super::peer::Peer;
 use super::seats::Limits;
 use super::wish::Wish;
-use crate::engine::{Clock, Handle};
-use crate::lifecycle::{Allow, View};
+use crate::engine::{Clock, Handle, Trail};
+use crate::lifecycle::{Allow, Refusal, View};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -37,9 +37,10 @@ pub fn serve_app(
     listener: UnixListener,
     handle: Handle,
     clock: Arc<dyn Clock>,
+    trail: Arc<dyn Trail>,
     stop: CancellationToken,
 ) -> io::Result<JoinHandle<()>> {
-    serve_within(BOUNDS, listener, Desk::new(handle, clock, stop))
+    serve_within(BOUNDS, listener, Desk::new(handle, clock, trail, stop))
 }
 
 pub(super) fn serve_within(bounds: Bounds, listener: UnixListener, desk: Desk) -> io::Result<JoinHandle<()>> {
@@ -52,16 +53,22 @@ pub(super) fn serve_within(bounds: Bounds, listener: UnixListener, desk: Desk) -
         let _inside = runtime.enter();
         tokio::net::UnixListener::from_std(listener)?
     };
-    let (desk, http) = (Arc::new(desk), Arc::new(http(bounds)));
+    let desk = Arc::new(desk);
     thread::Builder::new().name("grantd-app".into()).spawn(move || {
         let serve = |guest| {
-            let (desk, http) = (Arc::clone(&desk), Arc::clone(&http));
+            let desk = Arc::clone(&desk);
             async move {
                 let reader = |peer| Reader { desk: Arc::clone(&desk), peer: Arc::new(peer) };
-                receive(&http, guest, desk.stop(), reader).await;
+                receive(guest, reader).await;
             }
         };
-        runtime.block_on(accept(listener, bounds, desk.stop(), serve));
+        let over = CancellationToken::new();
+        let accepting = async {
+            accept(listener, bounds, desk.stop(), serve).await;
+            over.cancel();
+        };
+        let telling = Arc::clone(desk.tally()).tell_until(over.clone());
+        runtime.block_on(async { tokio::join!(accepting, telling) });
         // A user database that hangs must not hold the stop up.
         runtime.shutdown_background();
     })
@@ -100,21 +107,20 @@ impl Reader {
     fn token(&self, spare: HeaderMap, name: &str, query: Option<&str>) -> Turn {
         let wish = match query.map_or(Ok(Wish::default()), Wish::parse) {
             Ok(wish) => wish,
-            Err(refusal) => return Turn::now(refused(spare, &refusal)),
-        };
-        match self.desk.read(self.peer.caller(), name, wish.min_ttl) {
-            Ok(body) => Turn::now(json(spare, body)),
-            Err(refusal) if wish.wait.is_zero() || !may_pass(&refusal) => Turn::now(refused(spare, &refusal)),
-            Err(_for_now) => {
-                let (desk, peer, name) = (Arc::clone(&self.desk), Arc::clone(&self.peer), name.to_owned());
-                Turn::Later(Box::pin(async move {
-                    match desk.hold(peer.caller(), &name, wish).await {
-                        Ok(body) => json(spare, body),
-                        Err(refusal) => refused(spare, &refusal),
-                    }
-                }))
+            Err(refusal) => {
+                let read = Read { integration: None, end: Err(refusal) };
+                return Turn::now(answered(spare, self.desk.counted(self.peer.caller(), read)));
             }
+        };
+        let read = self.desk.read(self.peer.caller(), name, wish.min_ttl);
+        if wish.wait.is_zero() || !read.end.as_ref().is_err_and(may_pass) {
+            return Turn::now(answered(spare, self.desk.counted(self.peer.caller(), read)));
         }
+        let (desk, peer, name) = (Arc::clone(&self.desk), Arc::clone(&self.peer), name.to_owned());
+        Turn::Later(Box::pin(async move {
+            let read = desk.hold(peer.caller(), &name, wish).await;
+            answered(spare, desk.counted(peer.caller(), read))
+        }))
     }
 
     fn status(&self, spare: HeaderMap, name: &str) -> Response<Body> {
@@ -140,6 +146,13 @@ impl Reader {
         let integrations =
             found.iter().map(|(allow, posting)| Listed { view: &posting.view, allow: words(*allow) });
         bytes_of(&List { integrations: integrations.collect() })
+    }
+}
+
+fn answered(spare: HeaderMap, end: Result<Bytes, Refusal>) -> Response<Body> {
+    match end {
+        Ok(body) => json(spare, body),
+        Err(refusal) => refused(spare, &refusal),
     }
 }
 
@@ -255,7 +268,7 @@ fn words(allow: Allow) -> Vec<&'static str> {
 
 const BOUNDS: Bounds = Bounds {
     limits: Limits { all: 4096, each: 512 },
-    head: Duration::from_secs(60),
+    head: Duration::from_secs(10),
     drain: Duration::from_secs(5),
 };
 /// The threads that ask the host's user database for groups.

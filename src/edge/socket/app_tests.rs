@@ -5,7 +5,7 @@ use super::app::serve_within;
 use super::desk::{Desk, Pace};
 use super::seats::Limits;
 use super::testing::{Hands, Line, Reply, START, get, lease, reply, view};
-use crate::engine::testing::{Actor, Stage};
+use crate::engine::testing::{Actor, Notes, Stage};
 use crate::lifecycle::testing::identity;
 use crate::lifecycle::{Allow, Binding, IntegrationId, NOBODY, Status, Who};
 use crate::time::Timestamp;
@@ -57,7 +57,8 @@ impl Rig {
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join("app.sock")).unwrap();
         let (clock, stop) = (Arc::new(Hands::new()), CancellationToken::new());
-        let mut desk = Desk::new(stage.handle.clone(), clock.clone(), stop.clone());
+        let trail = Arc::new(Notes::default());
+        let mut desk = Desk::new(stage.handle.clone(), clock.clone(), trail, stop.clone());
         desk.pace = pace;
         let thread = serve_within(bounds, listener, desk).unwrap();
         Self { directory, stage, clock, stop, thread, nudges }
@@ -473,18 +474,35 @@ async fn a_connection_beyond_the_limit_of_all_is_closed() {
 }
 
 #[tokio::test]
-async fn slow_and_excessive_heads_are_given_up() {
-    let bounds = Bounds { head: Duration::from_millis(50), ..WIDE };
+async fn slow_and_excessive_heads_are_given_up_and_idle_connections_are_not() {
+    let bounds = Bounds { head: Duration::from_millis(20), ..WIDE };
     let rig = Rig::within(bounds, DEAF, mine());
+    let mut idle = Line::to(&rig.socket()).await;
     let mut slow = Line::to(&rig.socket()).await;
     slow.say("GET /v1/integrations HTTP/1.1\r\nHost: ").await;
-    assert!(!slow.hear("nothing").await.contains("200"));
+    assert_eq!(slow.hear("nothing").await, "");
+    // By now an idle connection has waited just as long, and is welcome.
+    idle.get("/v1/integrations").await;
+    assert!(idle.hear("]}]}").await.starts_with("HTTP/1.1 200"));
+    idle.say("GET ").await;
+    assert_eq!(idle.hear("nothing").await, "", "its second request is no better");
     let rig = Rig::new(mine());
     for excess in [format!("X: {}\r\n", "x".repeat(20_000)), "X: y\r\n".repeat(101)] {
         let mut line = Line::to(&rig.socket()).await;
         line.say(&format!("GET /v1/integrations HTTP/1.1\r\n{excess}\r\n")).await;
         assert!(line.hear("nothing").await.starts_with("HTTP/1.1 431"));
     }
+}
+
+#[tokio::test]
+async fn a_head_may_come_in_pieces_and_requests_in_a_row() {
+    let rig = Rig::new(mine());
+    let mut line = Line::to(&rig.socket()).await;
+    line.say("GET /v1/integ").await;
+    assert_eq!(rig.get(TOKEN).await.status, 409, "the first piece has been read by now");
+    line.say("rations HTTP/1.1\r\n\r\nGET /v1/integrations/slack/status HTTP/1.1\r\n\r\n").await;
+    let heard = line.hear("binding_missing").await;
+    assert!(heard.contains("HTTP/1.1 200") && heard.contains("HTTP/1.1 403"), "{heard}");
 }
 
 /// Needs root, since only root may become somebody else.

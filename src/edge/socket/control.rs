@@ -3,12 +3,13 @@
 //! The caller is root, the daemon's own user or a member of the operators' group, by peer credentials, judged for each
 //! request. No answer holds a token; the states and tickets that answers do hold are never logged.
 
-use super::accept::{Bounds, accept, http, receive};
+use super::accept::{Bounds, accept, receive};
 use super::answers::{misfit, nowhere, refused};
 use super::orders;
 use super::peer::Peer;
 use super::seats::Limits;
-use crate::engine::{Clock, Handle};
+use super::witness;
+use crate::engine::{Clock, Handle, Trail};
 use crate::lifecycle::{Caller, Code, NOBODY, Refusal};
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -36,6 +37,8 @@ pub struct ControlDesk {
     pub operators: Arc<ArcSwap<Operators>>,
     /// Where links lead.
     pub public_url: Arc<ArcSwap<Url>>,
+    /// Keeps the audit trail.
+    pub trail: Arc<dyn Trail>,
 }
 
 /// Who may operate, beside root.
@@ -58,12 +61,12 @@ pub async fn serve_control(
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::UnixListener::from_std(listener)?;
-    let (router, http) = (router(desk), Arc::new(http(BOUNDS)));
+    let router = router(desk);
     let serve = |guest| {
-        let (router, http, stop) = (router.clone(), Arc::clone(&http), stop.clone());
+        let router = router.clone();
         async move {
             let service = |peer| TowerToHyperService::new(router.layer(Extension(Arc::<Peer>::new(peer))));
-            receive(&http, guest, &stop, service).await;
+            receive(guest, service).await;
         }
     };
     accept(listener, BOUNDS, &stop, serve).await;
@@ -89,11 +92,13 @@ fn router(desk: ControlDesk) -> Router {
         .route("/v1/integrations/{integration}/revoke", post(orders::revoke))
         .route("/v1/integrations/{integration}/recover", post(orders::recover))
         .route("/v1/reload", post(orders::reload))
+        .route("/v1/audit", get(orders::audit))
         .route("/healthz", get(orders::health))
         .route("/readyz", get(orders::health))
         .fallback(async || nowhere::<Body>(HeaderMap::new()))
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(from_fn_with_state(desk.clone(), witness::watch))
         .layer(from_fn_with_state(desk.clone(), judge))
         .with_state(desk)
 }
@@ -108,7 +113,7 @@ async fn judge(
     if desk.operators.load().include(peer.caller()) {
         return next.run(request).await;
     }
-    tracing::warn!(peer_uid = peer.caller().uid, "a stranger on the control socket is refused");
+    witness::turn_away(&desk, &peer, &request);
     let refusal = Refusal::new(
         Code::NotAnAdmin,
         "only root, grantd's own user and members of sockets.control_group may do that",
@@ -125,7 +130,7 @@ const ROOT: u32 = 0;
 const LARGEST_BODY: usize = 64 * 1024;
 const BOUNDS: Bounds = Bounds {
     limits: Limits { all: 512, each: 128 },
-    head: Duration::from_secs(60),
+    head: Duration::from_secs(10),
     drain: Duration::from_secs(10),
 };
 

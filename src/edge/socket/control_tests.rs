@@ -2,10 +2,12 @@
 
 use super::control::{ControlDesk, Operators, serve_control};
 use super::testing::{Hands, Line, Reply, START, ask, get, view};
-use crate::engine::testing::{Actor, Stage};
+use crate::engine::testing::{Actor, Notes, Stage};
 use crate::engine::{Ended, Going, Landed, Landing, Start, Started};
 use crate::lifecycle::testing::identity;
-use crate::lifecycle::{Account, Callback, Code, IntegrationId, Refusal, Revocation, Status, View};
+use crate::lifecycle::{
+    Account, Callback, Code, Confirmation, IntegrationId, Refusal, Revocation, Status, View,
+};
 use crate::secret::{StateToken, Ticket};
 use arc_swap::ArcSwap;
 use serde_json::json;
@@ -41,7 +43,7 @@ impl Actor for Obedient {
         })
     }
 
-    fn confirm(&mut self, ticket: Ticket) -> Result<Going, Refusal> {
+    fn confirm(&mut self, ticket: Ticket, _how: Confirmation) -> Result<Going, Refusal> {
         self.note(ticket.expose_secret().to_owned());
         Ok(Going {
             url: "https://provider.example/authorize?state=s".into(),
@@ -102,6 +104,7 @@ impl Rig {
             clock: Arc::new(Hands::new()),
             operators: Arc::clone(&operators),
             public_url: Arc::new(ArcSwap::from_pointee("https://grantd.example/below/".parse().unwrap())),
+            trail: Arc::new(Notes::default()),
         };
         let stop = CancellationToken::new();
         let mut server = JoinSet::new();

@@ -3,8 +3,9 @@
 //! Every verdict is taken anew. A read touches no lock that a writer holds; the engine hears of it only when it falls short,
 //! and then at most once a second for an integration, so that impatient readers cannot keep it busy.
 
+use super::tally::Tally;
 use super::wish::Wish;
-use crate::engine::{Cell, Clock, Handle};
+use crate::engine::{Cell, Clock, Handle, Trail};
 use crate::lifecycle::{Caller, Code, Grant, IntegrationId, Refusal, binding_missing};
 use crate::time::Timestamp;
 use bytes::Bytes;
@@ -19,7 +20,16 @@ pub(super) struct Desk {
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
     nudged: Mutex<BTreeMap<IntegrationId, Timestamp>>,
+    tally: Arc<Tally>,
     pub(super) pace: Pace,
+}
+
+/// How a read ended, and of what.
+pub(super) struct Read {
+    /// The integration, if the name means one to the caller.
+    pub(super) integration: Option<IntegrationId>,
+    /// The answer's bytes, or the refusal.
+    pub(super) end: Result<Bytes, Refusal>,
 }
 
 /// How patiently those who wait are served.
@@ -32,8 +42,19 @@ pub(super) struct Pace {
 }
 
 impl Desk {
-    pub(super) fn new(handle: Handle, clock: Arc<dyn Clock>, stop: CancellationToken) -> Self {
-        Self { handle, clock, stop, nudged: Mutex::default(), pace: PACE }
+    pub(super) fn new(
+        handle: Handle,
+        clock: Arc<dyn Clock>,
+        trail: Arc<dyn Trail>,
+        stop: CancellationToken,
+    ) -> Self {
+        let tally = Arc::new(Tally::new(trail, Arc::clone(handle.board()), MINUTE));
+        Self { handle, clock, stop, nudged: Mutex::default(), tally, pace: PACE }
+    }
+
+    /// What was read, for the audit trail.
+    pub(super) const fn tally(&self) -> &Arc<Tally> {
+        &self.tally
     }
 
     /// Ends all that waits.
@@ -60,19 +81,16 @@ impl Desk {
     }
 
     /// Reads the token that `name` means for the caller now.
-    ///
-    /// # Errors
-    /// As the table of contract §3 says.
-    pub(super) fn read(&self, caller: &Caller, name: &str, min_ttl: Duration) -> Result<Bytes, Refusal> {
-        let (grant, cell) = self.find(caller, name)?;
-        self.read_cell(&grant, &cell, min_ttl)
+    pub(super) fn read(&self, caller: &Caller, name: &str, min_ttl: Duration) -> Read {
+        match self.find(caller, name) {
+            Ok((grant, cell)) => self.read_cell(grant, &cell, min_ttl),
+            Err(refusal) => Read { integration: None, end: Err(refusal) },
+        }
     }
 
-    /// Reads again and again until it succeeds, no waiting helps, the time is over or the daemon stops.
-    ///
-    /// # Errors
-    /// The refusal that a read would get now.
-    pub(super) async fn hold(&self, caller: &Caller, name: &str, wish: Wish) -> Result<Bytes, Refusal> {
+    /// Reads again and again until it succeeds, no waiting helps, the time is over or the daemon stops; the end is what a read
+    /// would get now.
+    pub(super) async fn hold(&self, caller: &Caller, name: &str, wish: Wish) -> Read {
         let read = tokio::select! {
             read = tokio::time::timeout(wish.wait, self.await_token(caller, name, wish.min_ttl)) => read.ok(),
             () = self.stop.cancelled() => None,
@@ -80,28 +98,40 @@ impl Desk {
         read.unwrap_or_else(|| self.read(caller, name, wish.min_ttl))
     }
 
-    async fn await_token(&self, caller: &Caller, name: &str, min_ttl: Duration) -> Result<Bytes, Refusal> {
+    /// Counts a read that is answered, and gives its end.
+    ///
+    /// # Errors
+    /// As the table of contract §3 says.
+    pub(super) fn counted(&self, caller: &Caller, read: Read) -> Result<Bytes, Refusal> {
+        let outcome = read.end.as_ref().err().map_or("ok", |refusal| refusal.code.word());
+        self.tally.count(caller.uid, read.integration.as_ref(), outcome);
+        read.end
+    }
+
+    async fn await_token(&self, caller: &Caller, name: &str, min_ttl: Duration) -> Read {
         loop {
-            let (grant, cell) = self.find(caller, name)?;
+            let (grant, cell) = match self.find(caller, name) {
+                Ok(found) => found,
+                Err(refusal) => return Read { integration: None, end: Err(refusal) },
+            };
             // Before the read: a change after it is then always heard of.
             let mut changes = cell.changes();
-            match self.read_cell(&grant, &cell, min_ttl) {
-                Err(refusal) if may_pass(&refusal) => {}
-                end => return end,
+            let read = self.read_cell(grant, &cell, min_ttl);
+            if !read.end.as_ref().is_err_and(may_pass) {
+                return read;
             }
             // Time passes without a change: a lease ends, the clock is set, a binding goes.
             let _changed_or_not = tokio::time::timeout(self.pace.hop, changes.changed()).await;
         }
     }
 
-    fn read_cell(&self, grant: &Grant, cell: &Cell, min_ttl: Duration) -> Result<Bytes, Refusal> {
-        grant.may_read_token()?;
+    fn read_cell(&self, grant: Grant, cell: &Cell, min_ttl: Duration) -> Read {
         let now = self.clock.now();
-        let read = cell.read(min_ttl, now);
-        if read.as_ref().is_err_and(|refusal| refusal.code == Code::TokenUnavailable) {
+        let end = grant.may_read_token().and_then(|()| cell.read(min_ttl, now));
+        if end.as_ref().is_err_and(|refusal| refusal.code == Code::TokenUnavailable) {
             self.nudge(&grant.integration, now);
         }
-        read
+        Read { integration: Some(grant.integration), end }
     }
 
     fn nudge(&self, integration: &IntegrationId, now: Timestamp) {
@@ -122,4 +152,6 @@ pub(super) const fn may_pass(refusal: &Refusal) -> bool {
 }
 
 const PACE: Pace = Pace { hop: Duration::from_secs(1), beat: Duration::from_secs(15) };
+/// How often the reads are told.
+const MINUTE: Duration = Duration::from_secs(60);
 const BETWEEN_NUDGES: Duration = Duration::from_secs(1);

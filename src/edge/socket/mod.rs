@@ -12,11 +12,16 @@ mod desk;
 mod events;
 mod orders;
 mod peer;
+mod pulse;
 mod seats;
+mod tally;
 mod wish;
+mod witness;
 
 #[cfg(test)]
 mod app_tests;
+#[cfg(test)]
+mod audit_tests;
 #[cfg(test)]
 mod control_tests;
 #[cfg(test)]

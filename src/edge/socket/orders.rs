@@ -4,19 +4,20 @@
 
 use super::answers::{answer, bytes_of, json, json_of, misfit, nowhere, refused};
 use super::control::ControlDesk;
-use super::peer::Peer;
+use super::witness::{About, Refused};
 use crate::engine::{Going, Landed, Landing, Recovered, Start, Started};
-use crate::lifecycle::{Account, Bearer, Callback, Code, IntegrationId, ProviderId, Refusal, View};
+use crate::lifecycle::{
+    Account, Bearer, Callback, Code, Confirmation, Identity, IntegrationId, ProviderId, Refusal, View,
+};
 use crate::secret::Ticket;
 use crate::time::Timestamp;
 use axum::body::Body;
-use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Extension, Path, State};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 use axum::response::IntoResponse;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, Response, StatusCode};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 use url::Url;
 
 /// Why an order was not carried out.
@@ -28,43 +29,38 @@ pub(super) enum Denial {
 
 type Outcome = Result<Response<Body>, Denial>;
 
-pub(super) async fn start(
-    State(desk): State<ControlDesk>,
-    Extension(peer): Extension<Arc<Peer>>,
-    body: Result<Bytes, BytesRejection>,
-) -> Outcome {
+pub(super) async fn start(State(desk): State<ControlDesk>, body: Result<Bytes, BytesRejection>) -> Outcome {
     let wanted: StartBody = serde_json::from_slice(&body?).map_err(|_shape| not_a_start())?;
-    note(&peer, "start", None);
+    let named = wanted.integration.as_ref().and_then(|name| desk.handle.board().cell(name));
     let Started { ticket, state, expires_at } = desk.handle.start(wanted.into()).await?;
     let auth_url = link(&desk.public_url.load(), &ticket);
-    Ok(json_of(&Begun { success: true, auth_url: &auth_url, state: state.expose_secret(), expires_at }))
+    let begun = Begun { success: true, auth_url: &auth_url, state: state.expose_secret(), expires_at };
+    Ok(about(named.map(|cell| cell.posting().view.identity.clone()), json_of(&begun)))
 }
 
 pub(super) async fn confirm(
     State(desk): State<ControlDesk>,
-    Extension(peer): Extension<Arc<Peer>>,
     ticket: Result<Path<String>, PathRejection>,
 ) -> Outcome {
     let Path(ticket) = ticket?;
-    note(&peer, "confirm", None);
-    let Going { url, state, expires_at, .. } = desk.handle.confirm(Ticket::new(ticket)).await?;
+    let Going { url, state, expires_at, .. } =
+        desk.handle.confirm(Ticket::new(ticket), Confirmation::default()).await?;
     Ok(json_of(&Begun { success: true, auth_url: &url, state: state.expose_secret(), expires_at }))
 }
 
 pub(super) async fn callback(
     State(desk): State<ControlDesk>,
-    Extension(peer): Extension<Arc<Peer>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Outcome {
     let callback = Callback::from_json(&body?, Bearer::Operator)?;
-    note(&peer, "callback", None);
     let landing = desk.handle.callback(callback).await?;
     let Landing { identity, provider_name, .. } = &landing;
-    Ok(json_of(&Ended {
+    let answer = json_of(&Ended {
         success: true,
         message: message(&landing.landed),
         integration: Named { id: &identity.integration, name: provider_name, provider: &identity.provider },
-    }))
+    });
+    Ok(about(Some(identity.clone()), answer))
 }
 
 pub(super) async fn list(State(desk): State<ControlDesk>) -> Outcome {
@@ -90,45 +86,45 @@ pub(super) async fn status(
 
 pub(super) async fn refresh(
     State(desk): State<ControlDesk>,
-    Extension(peer): Extension<Arc<Peer>>,
     name: Result<Path<String>, PathRejection>,
 ) -> Outcome {
     let integration = named(name)?;
-    note(&peer, "refresh", Some(&integration));
     Ok(json_of(&desk.handle.refresh(&integration).await?))
 }
 
 pub(super) async fn revoke(
     State(desk): State<ControlDesk>,
-    Extension(peer): Extension<Arc<Peer>>,
     name: Result<Path<String>, PathRejection>,
 ) -> Outcome {
     let integration = named(name)?;
-    note(&peer, "revoke", Some(&integration));
     let ended = desk.handle.revoke(&integration).await?;
     Ok(json_of(&Revoked { view: &ended.view, upstream: ended.upstream.word() }))
 }
 
 pub(super) async fn recover(
     State(desk): State<ControlDesk>,
-    Extension(peer): Extension<Arc<Peer>>,
     name: Result<Path<String>, PathRejection>,
 ) -> Outcome {
     let integration = named(name)?;
-    note(&peer, "recover", Some(&integration));
     let Recovered { word, message, view } = desk.handle.recover(&integration).await?;
     Ok(json_of(&Found { found: word, message, status: &view }))
 }
 
-pub(super) async fn reload(
-    State(desk): State<ControlDesk>,
-    Extension(peer): Extension<Arc<Peer>>,
-) -> Outcome {
-    note(&peer, "reload", None);
+pub(super) async fn reload(State(desk): State<ControlDesk>) -> Outcome {
     match desk.handle.reload().await {
         Ok(message) => Ok(json_of(&Reloaded { success: true, message })),
         Err(problems) => Err(Denial::Misfit(StatusCode::UNPROCESSABLE_ENTITY, problems)),
     }
+}
+
+pub(super) async fn audit(
+    State(desk): State<ControlDesk>,
+    query: Result<Query<After>, QueryRejection>,
+) -> Outcome {
+    let Query(After { after }) = query.map_err(|_shape| not_a_number())?;
+    let events = desk.trail.after(after, PAGE).await;
+    let last = events.last().and_then(|event| event.get("seq")).and_then(serde_json::Value::as_u64);
+    Ok(json_of(&Page { next: last.unwrap_or(after), events }))
 }
 
 pub(super) async fn health(State(desk): State<ControlDesk>) -> Response<Body> {
@@ -140,7 +136,11 @@ pub(super) async fn health(State(desk): State<ControlDesk>) -> Response<Body> {
 impl IntoResponse for Denial {
     fn into_response(self) -> Response<Body> {
         match self {
-            Self::Refusal(refusal) => refused(HeaderMap::new(), &refusal),
+            Self::Refusal(refusal) => {
+                let mut answer = refused(HeaderMap::new(), &refusal);
+                answer.extensions_mut().insert(Refused(refusal.code.word()));
+                answer
+            }
             Self::Misfit(status, detail) => misfit(HeaderMap::new(), status, &detail),
             Self::Nowhere => nowhere(HeaderMap::new()),
         }
@@ -227,9 +227,30 @@ struct Reloaded {
     message: String,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct After {
+    #[serde(default)]
+    after: u64,
+}
+
+#[derive(Serialize)]
+struct Page {
+    events: Vec<serde_json::Value>,
+    next: u64,
+}
+
 #[derive(Serialize)]
 struct Health {
     ready: bool,
+}
+
+/// Tells the witness whose order it was, where the path does not.
+fn about(identity: Option<Identity>, mut answer: Response<Body>) -> Response<Body> {
+    if let Some(identity) = identity {
+        answer.extensions_mut().insert(About(identity));
+    }
+    answer
 }
 
 /// The truth about how far a consent got.
@@ -268,6 +289,10 @@ fn not_found() -> Denial {
     ))
 }
 
+fn not_a_number() -> Refusal {
+    Refusal::new(Code::InvalidRequest, "after is the number of the last event that is known, once")
+}
+
 fn not_a_start() -> Refusal {
     Refusal::new(
         Code::InvalidRequest,
@@ -275,8 +300,5 @@ fn not_a_start() -> Refusal {
     )
 }
 
-/// Who ordered what. The audit trail holds what came of it.
-fn note(peer: &Peer, op: &'static str, integration: Option<&IntegrationId>) {
-    let integration = integration.map(tracing::field::display);
-    tracing::info!(peer_uid = peer.caller().uid, op, integration, "an operator asks");
-}
+/// How many events one answer has at most.
+const PAGE: usize = 500;

@@ -38,6 +38,8 @@ struct Held {
     /// By generation: what the store does not hold yet, and consents that nobody has decided on.
     answers: BTreeMap<u64, (u64, Place, Arc<Sealed>)>,
     mark: Option<(u64, Place, Mark)>,
+    /// A later mark was refused by the disk, and may stand on it all the same.
+    mark_in_doubt: bool,
 }
 
 /// Something in the spool that no configured integration will pick up.
@@ -235,10 +237,14 @@ impl Spool {
     /// [`SpoolFault`].
     pub fn mark(&self, identity: &Identity, mark: Mark, slot: &SlotFate) -> Result<(), SpoolFault> {
         let mut state = self.state();
-        let same = state.held.get(identity).and_then(|held| held.mark).is_some_and(|(_, _, old)| old == mark);
+        let held = state.held.entry(identity.clone()).or_default();
+        let same = held.mark.is_some_and(|(_, _, old)| old == mark) && !held.mark_in_doubt;
         if !same {
+            held.mark_in_doubt = true;
             let (sequence, place) = state.write(identity, Body::Mark(mark))?;
-            let old = state.held.entry(identity.clone()).or_default().mark.replace((sequence, place, mark));
+            let held = state.held.entry(identity.clone()).or_default();
+            held.mark_in_doubt = false;
+            let old = held.mark.replace((sequence, place, mark));
             state.scrub_small(old.map(|(_, place, _)| place))?;
         }
         let spared: &[u64] = match slot {

@@ -2,7 +2,7 @@
 
 use super::journal::{Leftover, Spool, SpoolError};
 use crate::lifecycle::testing::identity;
-use crate::lifecycle::{Account, Answer, Intent, Mark, Purpose, Sealed, SlotFate, Standing, Writes};
+use crate::lifecycle::{Account, Answer, Intent, Mark, Purpose, Sealed, SlotFate};
 use crate::secret::{RefreshToken, SealKey, SecretBytes};
 use crate::time::Timestamp;
 use std::path::Path;
@@ -13,7 +13,7 @@ fn spool(directory: &Path) -> Spool {
 }
 
 fn intent(generation: u64) -> Intent {
-    Intent { purpose: Purpose::Refresh, generation, attempt: 1, at: Timestamp::EPOCH }
+    Intent { purpose: Purpose::Refresh, generation, attempt: 1, at: Timestamp::EPOCH, doubt: None }
 }
 
 fn answer(generation: u64, body: usize) -> Arc<Sealed> {
@@ -21,6 +21,7 @@ fn answer(generation: u64, body: usize) -> Arc<Sealed> {
         purpose: Purpose::Refresh,
         generation,
         account: Account::default(),
+        accepted: false,
         scope: None,
         presented: Some(RefreshToken::new("canary-presented")),
         presented_expires_at: None,
@@ -37,7 +38,7 @@ fn answer(generation: u64, body: usize) -> Arc<Sealed> {
 }
 
 fn marked(generation: u64) -> Mark {
-    Mark { generation, standing: Standing::Normal, writes: Writes::default() }
+    Mark { generation, ..Mark::default() }
 }
 
 #[test]

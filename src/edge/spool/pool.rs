@@ -154,6 +154,8 @@ impl Pool {
 
     fn scan(&mut self, file: File) -> io::Result<Vec<Cell>> {
         let index = self.segments.len();
+        // What a killed daemon wrote and did not sync is seen in the cache, and is relied on from here on.
+        file.sync_data()?;
         file.set_len(u64::from(self.count) * self.size as u64)?;
         let (mut held, mut free) = (Vec::new(), BTreeSet::new());
         let mut head = [0_u8; HEAD];

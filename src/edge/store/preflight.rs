@@ -103,6 +103,10 @@ impl SecretsManager {
         let end = Box::pin(self.look(secret, identity, &mut seen)).await;
         let may_be_made = self.settings().mode == Mode::Create && !secret.starts_with("arn:");
         seen.end = match end {
+            // Once it was described it is there, whatever a later refusal shows.
+            Err(Snag::Denied { action, .. }) if seen.arn.is_some() => {
+                Err(Snag::Denied { action, exists: true })
+            }
             // A policy that names secrets by their ARN does not match one that is missing: AWS says "denied" then.
             Err(Snag::Missing | Snag::Denied { exists: false, .. }) if may_be_made => Ok(Proof::ToBeMade),
             other => other,
@@ -200,6 +204,10 @@ fn snag_of<E: ProvideErrorMetadata>(
             Snag::Credentials
         }
         SdkError::ConstructionFailure(_) => Snag::Other("the request could not be made".into()),
+        SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
+            Snag::Unreachable
+        }
+        // Whatever kind a later SDK adds: nothing was shown.
         _ => Snag::Unreachable,
     }
 }

@@ -80,6 +80,21 @@ pub(super) const CROSS_SITE: Advice = Advice {
     happened: "Another web page tried to press a button of grantd for you. It was refused, and nothing was done.",
     next: "Close that page. If you meant to connect an integration, open your link from `grantd connect` in a new tab and press the button there.",
 };
+pub(super) const NO_TOKEN: Advice = Advice {
+    title: "The page was too old",
+    happened: "The form, or the request, does not carry the token of the present session. Nothing was done.",
+    next: "Open the page again and press the button there. A program sends the token as `X-CSRF-Token`.",
+};
+pub(super) const SIGN_IN_OVER: Advice = Advice {
+    title: "This sign-in cannot go on",
+    happened: "A sign-in works once, for ten minutes, and only in the browser that began it. Nobody was signed in.",
+    next: "Open grantd's front page and sign in again.",
+};
+pub(super) const SIGN_IN_DECLINED: Advice = Advice {
+    title: "You were not signed in",
+    happened: "The identity provider says that the sign-in was declined, or that you may not use grantd there.",
+    next: "Try again. If it happens again, ask whoever runs the identity provider to let you use grantd.",
+};
 
 const ACCESS_DENIED: Advice = Advice {
     title: "The authorization was declined",
@@ -174,7 +189,7 @@ const TOKEN_VALIDATION_FAILED: Advice = Advice {
 const WRONG_ACCOUNT: Advice = Advice {
     title: "Another account authorized this",
     happened: "This integration is for one particular account, and you were signed in to another one at the provider. grantd did not store the grant and asks the provider to take it back.",
-    next: "Sign out at the provider, sign in with the right account, and begin again with a new link.",
+    next: "Sign out at the provider, sign in with the right account, and begin again. If the account is to be replaced, tick that before you go on.",
 };
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 //! Judges nothing itself. What it must never do: show or log a parameter, or answer success before the engine does.
 
 use super::landing::Words;
+use super::pages::End;
 use super::site::Site;
 use super::trouble::{Trouble, Voice};
 use super::visit::Visit;
-use super::{cookie, pages};
+use super::{cookie, install, operator, pages};
 use crate::engine::Landing;
-use crate::lifecycle::{Bearer, Callback, Code, IntegrationId, ProviderId, Refusal};
+use crate::lifecycle::{Actor, AuditEvent, Bearer, Callback, Code, IntegrationId, ProviderId, Refusal};
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
@@ -41,10 +42,29 @@ pub(super) async fn returned(
         ),
         Err(_not_text) => Err(Refusal::new(Code::InvalidRequest, "the path is not one of a redirect URI")),
     };
-    match finish(&site, &visit, &headers, callback).await {
-        Ok((landing, spent)) => with_cookie(pages::landed(&visit, &landing, &Words::on(&landing)), spent),
-        Err(refusal) => Trouble::from(refusal).answer(Voice::Page, &visit),
+    if let (Ok(callback), Ok(Path(path))) = (&callback, &path)
+        && is_unasked(&visit, callback, path)
+    {
+        return install::afresh(&visit, &path.provider, query.as_deref().unwrap_or_default());
     }
+    let (end, spent) = match callback {
+        Ok(callback) => finish(&site, &visit, &headers, callback).await,
+        Err(refusal) => (Err(refusal), Ending::default()),
+    };
+    match end {
+        Ok(landing) => {
+            with_cookie(pages::landed(&visit, &landing, &Words::on(&landing), spent.end), spent.cookie)
+        }
+        Err(refusal) => Trouble::from(refusal).shown_in(spent.end.window).answer(Voice::Page, &visit),
+    }
+}
+
+/// A code that nobody here asked for, as marketplaces send it: it is dropped, and the person begins afresh (RFC 9700 §4.7).
+fn is_unasked(visit: &Visit, callback: &Callback, path: &RedirectPath) -> bool {
+    let settings = &visit.settings;
+    let known =
+        settings.integrations.values().any(|planned| planned.identity.provider.as_str() == path.provider);
+    settings.sign_in.is_some() && known && callback.state.is_none() && callback.code.is_some()
 }
 
 /// `POST …/callback`: the same with JSON, for pages that take the redirect themselves.
@@ -54,27 +74,55 @@ pub(super) async fn posted(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let callback = Callback::from_json(&body, UNKNOWN);
-    match finish(&site, &visit, &headers, callback).await {
-        Ok((landing, spent)) => with_cookie(told(&landing), spent),
+    let (end, spent) = match Callback::from_json(&body, UNKNOWN) {
+        Ok(callback) => finish(&site, &visit, &headers, callback).await,
+        Err(refusal) => (Err(refusal), Ending::default()),
+    };
+    match end {
+        Ok(landing) => with_cookie(told(&landing), spent.cookie),
         Err(refusal) => Trouble::from(refusal).answer(Voice::Problem, &visit),
     }
 }
 
-/// Adds the cookie that the state names, and asks the engine. A flow that ended well gives its cookie's end back.
+/// What goes with the end of a flow.
+#[derive(Default)]
+struct Ending {
+    cookie: Option<HeaderValue>,
+    end: End,
+}
+
+/// Adds the cookie that the state names and whoever is signed in, and asks the engine. A flow that ended well gives its cookie's
+/// end back.
 async fn finish(
     site: &Site,
     visit: &Visit,
     headers: &HeaderMap,
-    callback: Result<Callback, Refusal>,
-) -> Result<(Landing, Option<HeaderValue>), Refusal> {
-    let mut callback = callback?;
-    let mut spent = None;
+    mut callback: Callback,
+) -> (Result<Landing, Refusal>, Ending) {
+    let mut spent = Ending::default();
+    let person = operator::signed_in(site, visit, headers).map(|(person, _)| person);
     if let Some(state) = &callback.state {
-        callback.bearer = Bearer::Browser(cookie::brought(&visit.settings, headers, state));
-        spent = cookie::taken(&visit.settings, state);
+        let brought = cookie::brought(&visit.settings, headers, state);
+        spent.cookie = cookie::taken(&visit.settings, state);
+        spent.end.window = brought.as_ref().map(|(_, window)| *window).unwrap_or_default();
+        let cookie = brought.map(|(value, _)| value);
+        callback.bearer = match &person {
+            Some(person) => Bearer::Person { cookie, subject: person.subject.clone() },
+            None => Bearer::Browser(cookie),
+        };
     }
-    Ok((site.handle.callback(callback).await?, spent))
+    spent.end.signed_in = person.is_some();
+    let actor = person.map_or(Actor::Browser, |person| Actor::Operator {
+        subject: person.subject.clone(),
+        name: person.name.clone(),
+    });
+    let end = site.handle.callback(callback).await;
+    let event = match &end {
+        Ok(landing) => AuditEvent::done("consent_ended", actor).about(&landing.identity),
+        Err(refusal) => AuditEvent::refused("consent_ended", actor, refusal.code),
+    };
+    site.trail.record(event.from(visit.client(headers).to_string()));
+    (end, spent)
 }
 
 fn with_cookie(mut response: Response, cookie: Option<HeaderValue>) -> Response {

@@ -2,13 +2,16 @@
 //!
 //! Reading the page spends nothing. The ticket stands in the path alone, and never in a page or a log.
 
+use super::cookie::Window;
+use super::form::Form;
 use super::site::Site;
 use super::trouble::{Trouble, Voice};
 use super::visit::Visit;
 use super::{cookie, pages};
-use crate::lifecycle::{Code, Refusal};
+use crate::lifecycle::{Code, Confirmation, Refusal};
 use crate::secret::Ticket;
 use axum::Extension;
+use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -26,7 +29,12 @@ pub(super) async fn show(
         Err(refusal) => Err(refusal),
     };
     match invitation {
-        Ok(invitation) => pages::connect(&visit, &invitation, site.clock.now()),
+        Ok(invitation) => {
+            let cell = site.handle.board().cell(invitation.identity.integration.as_str());
+            let present = cell.map(|cell| cell.posting());
+            let account = present.as_ref().map(|posting| &posting.view.account);
+            pages::connect(&visit, &invitation, account, site.clock.now())
+        }
         Err(refusal) => Trouble::from(refusal).answer(Voice::Page, &visit),
     }
 }
@@ -36,8 +44,9 @@ pub(super) async fn follow(
     State(site): State<Site>,
     Extension(visit): Extension<Visit>,
     path: Result<Path<String>, PathRejection>,
+    body: Bytes,
 ) -> Response {
-    match begin(&site, &visit, path).await {
+    match begin(&site, &visit, path, &Form::of(&body)).await {
         Ok(response) => response,
         Err(refusal) => Trouble::from(refusal).answer(Voice::Page, &visit),
     }
@@ -47,8 +56,10 @@ async fn begin(
     site: &Site,
     visit: &Visit,
     path: Result<Path<String>, PathRejection>,
+    form: &Form,
 ) -> Result<Response, Refusal> {
-    let going = site.handle.confirm(ticket(path)?).await?;
+    let confirmation = Confirmation { owner: None, account: form.account() };
+    let going = site.handle.confirm(ticket(path)?, confirmation).await?;
     let to = Url::parse(&going.url).ok().filter(|to| matches!(to.scheme(), "https" | "http"));
     let to = to.ok_or_else(|| {
         Refusal::new(
@@ -58,7 +69,7 @@ async fn begin(
     })?;
     let now = site.clock.now();
     let mut response = pages::going(visit, &going, &to, now);
-    if let Some(cookie) = cookie::given(&visit.settings, &going, going.expires_at.since(now)) {
+    if let Some(cookie) = cookie::given(&visit.settings, &going, Window::Whole, going.expires_at.since(now)) {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }
     Ok(response)

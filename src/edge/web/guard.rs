@@ -2,7 +2,7 @@
 //!
 //! Runs around every route, so that a page that comes later is guarded without having to ask.
 
-use super::pages::POLICY;
+use super::pages::{POLICY, SCRIPTED, Script};
 use super::trouble::{Trouble, Voice};
 use super::visit::Visit;
 use axum::Extension;
@@ -30,6 +30,8 @@ pub(super) async fn attend(
             trouble.answer(voice, &visit)
         }
     };
+    let policy = if response.extensions().get::<Script>().is_some() { &SCRIPTED } else { &POLICY };
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::clone(policy));
     dress(response.headers_mut(), &visit);
     let op = route.as_ref().map_or("unknown", MatchedPath::as_str);
     tracing::trace!(op, status = response.status().as_u16(), client = %client, "request answered");
@@ -90,7 +92,6 @@ fn is_cross_site(public_url: &Url, headers: &HeaderMap) -> bool {
 }
 
 fn dress(headers: &mut HeaderMap, visit: &Visit) {
-    headers.insert(header::CONTENT_SECURITY_POLICY, POLICY.clone());
     for (name, value) in WORN {
         headers.insert(name, HeaderValue::from_static(value));
     }

@@ -89,7 +89,7 @@ fn because(why: &str) -> &'static str {
 }
 
 /// An account as one line: a name, and what tells it from another of the same name.
-fn shown(account: &Account) -> Option<String> {
+pub(super) fn shown(account: &Account) -> Option<String> {
     let Account { id, name, username, email } = account;
     let mut given = [name, username, email, id]
         .into_iter()
@@ -104,7 +104,7 @@ fn shown(account: &Account) -> Option<String> {
 }
 
 /// Without control characters and marks that turn the direction of text; at most 80 characters.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     let turns = |sign: char| matches!(sign, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut signs = text.chars().filter(|sign| !sign.is_control() && !turns(*sign));
     let mut cleaned: String = signs.by_ref().take(80).collect();

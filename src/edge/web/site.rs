@@ -1,9 +1,11 @@
 //! The map of the public listener: which path leads where.
 
+use super::activity::Recent;
+use super::sessions::Sessions;
 use super::trouble::{Trouble, Voice};
 use super::visit::Visit;
-use super::{Web, callback, connect, guard, pages};
-use crate::engine::{Clock, Handle};
+use super::{Web, activity, api, callback, connect, guard, install, manage, sign_in};
+use crate::engine::{Clock, Handle, Trail};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -18,14 +20,24 @@ use std::sync::Arc;
 pub(super) struct Site {
     pub(super) handle: Handle,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) trail: Arc<dyn Trail>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) recent: Arc<Recent>,
 }
 
 /// All routes, guarded. Each request must carry its [`Visit`] as an extension.
 pub(super) fn routes(web: &Web) -> Router {
-    let site = Site { handle: web.handle.clone(), clock: Arc::clone(&web.clock) };
+    let site = Site {
+        handle: web.handle.clone(),
+        clock: Arc::clone(&web.clock),
+        trail: Arc::clone(&web.trail),
+        sessions: Arc::new(Sessions::new(Arc::clone(&web.clock), Arc::clone(&web.entropy))),
+        recent: Arc::default(),
+    };
     let returned = || get(callback::returned).head(only_get);
     Router::new()
-        .route("/", get(|Extension(visit): Extension<Visit>| ready(pages::home(&visit))))
+        .route("/", get(manage::home))
+        .merge(operators())
         .route("/connect/{ticket}", get(connect::show).post(connect::follow))
         .route("/v1/integrations/oauth/callback", post(callback::posted))
         .route("/v1/integrations/oauth/callback/{provider}", returned())
@@ -36,6 +48,29 @@ pub(super) fn routes(web: &Web) -> Router {
         .method_not_allowed_fallback(not_allowed)
         .layer(middleware::from_fn(guard::attend))
         .with_state(site)
+}
+
+/// What needs somebody who is signed in, and the way to sign in.
+fn operators() -> Router<Site> {
+    Router::new()
+        .route("/sign-in", get(sign_in::show).post(sign_in::begin))
+        .route("/sign-in/callback", get(sign_in::returned).head(only_get))
+        .route("/sign-out", post(sign_in::out))
+        .route("/activity", get(activity::show))
+        .route("/integrations/{integration}", get(manage::show))
+        .route("/integrations/{integration}/connect", get(manage::before).post(manage::connect))
+        .route("/integrations/{integration}/refresh", post(manage::refresh))
+        .route("/integrations/{integration}/revoke", get(manage::before_the_end).post(manage::revoke))
+        .route(
+            "/install/{provider}",
+            get(install::show).layer(middleware::from_fn(install::keep)).post(install::confirm),
+        )
+        .route("/v1/integrations/oauth/start", post(api::start))
+        .route("/v1/integrations", get(api::list))
+        .route("/v1/integrations/{integration}/status", get(api::status))
+        .route("/v1/integrations/{integration}/refresh", post(api::refresh))
+        .route("/v1/integrations/{integration}/revoke", post(api::revoke))
+        .route("/v1/audit", get(api::audit))
 }
 
 async fn health(State(site): State<Site>) -> Response {

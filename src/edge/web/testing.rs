@@ -1,16 +1,21 @@
 //! What the tests of this room share: a listener on loopback whose engine is played, and a client that speaks plain bytes.
 
 use super::listener::{Bounds, serve_within};
+use super::staff::{Counting, Ledger, views};
 use super::visit::Visit;
 use super::{Web, WebSettings};
 use crate::engine::testing::{Actor, Stage};
-use crate::engine::{Clock, Going, Landed, Landing};
+use crate::engine::{Clock, Ended, Going, Landed, Landing, Start, Started};
 use crate::lifecycle::testing::identity;
-use crate::lifecycle::{Account, Bearer, Callback, Invitation, Refusal};
+use crate::lifecycle::{
+    Account, AccountChange, Bearer, Callback, Confirmation, IntegrationId, Invitation, Refusal, Revocation,
+    View,
+};
 use crate::secret::{StateToken, Ticket};
 use crate::time::Timestamp;
 use arc_swap::ArcSwap;
 use http::HeaderMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+// Self-signed for localhost and the public host below, good for a hundred years, and for nothing but these tests.
 pub(super) const CERTIFICATE: &[u8] = include_bytes!("certificates/test.crt");
 pub(super) const KEY: &[u8] = include_bytes!("certificates/test.key");
 pub(super) const OTHER_CERTIFICATE: &[u8] = include_bytes!("certificates/other.crt");
@@ -29,7 +35,14 @@ pub(super) const NOW: Timestamp = Timestamp::from_seconds(1_000);
 pub(super) const CALLBACK: &str = "/v1/integrations/oauth/callback";
 
 pub(super) fn settings(public_url: &str) -> WebSettings {
-    WebSettings { public_url: public_url.parse().unwrap(), tls: None, trusted_proxies: Vec::new() }
+    WebSettings {
+        public_url: public_url.parse().unwrap(),
+        tls: None,
+        trusted_proxies: Vec::new(),
+        sign_in: None,
+        organizations: BTreeMap::new(),
+        integrations: BTreeMap::new(),
+    }
 }
 
 pub(super) fn visit(public_url: &str) -> Visit {
@@ -108,6 +121,7 @@ pub(super) struct Room {
     pub(super) stop: CancellationToken,
     serving: JoinSet<std::io::Result<()>>,
     asked: Arc<Mutex<Vec<String>>>,
+    pub(super) ledger: Arc<Ledger>,
 }
 
 impl Room {
@@ -117,15 +131,22 @@ impl Room {
 
     pub(super) fn open_within(bounds: Bounds, settings: WebSettings, script: Script) -> Self {
         let asked = Arc::default();
-        let stage = Stage::new(vec![], vec![], Player { script, asked: Arc::clone(&asked) });
+        let stage = Stage::new(vec![], views(), Player { script, asked: Arc::clone(&asked) });
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let clock: Arc<dyn Clock> = Arc::new(Stopped);
-        let web = Web { handle: stage.handle.clone(), clock, settings: Arc::clone(&settings) };
+        let ledger = Arc::new(Ledger::default());
+        let web = Web {
+            handle: stage.handle.clone(),
+            clock,
+            entropy: Arc::new(Counting::default()),
+            trail: ledger.clone(),
+            settings: Arc::clone(&settings),
+        };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         let mut serving = JoinSet::new();
         serving.spawn(serve_within(bounds, listener, web, stop.clone()));
-        Self { address, settings, stop, serving, asked }
+        Self { address, settings, stop, serving, asked, ledger }
     }
 
     /// What the engine was asked so far.
@@ -219,17 +240,40 @@ impl Actor for Player {
         (self.script.invitation)()
     }
 
-    fn confirm(&mut self, ticket: Ticket) -> Result<Going, Refusal> {
-        self.note(format!("confirm {}", ticket.expose_secret()));
+    fn start(&mut self, start: Start) -> Result<Started, Refusal> {
+        let Start { integration, scopes, then, .. } = start;
+        let (integration, scopes) = (integration.unwrap_or_default(), scopes.join(" "));
+        self.note(format!("start {integration} [{scopes}] {}", then.unwrap_or_default()));
+        let expires_at = NOW.plus(Duration::from_secs(600));
+        Ok(Started { ticket: Ticket::new("minted"), state: StateToken::new("state-1"), expires_at })
+    }
+
+    fn confirm(&mut self, ticket: Ticket, how: Confirmation) -> Result<Going, Refusal> {
+        let owner = how.owner.map_or_else(String::new, |owner| format!(" for {owner}"));
+        let change = if how.account == AccountChange::Allowed { " replacing" } else { "" };
+        self.note(format!("confirm {}{owner}{change}", ticket.expose_secret()));
         (self.script.going)()
+    }
+
+    fn refresh(&mut self, integration: IntegrationId) -> Result<View, Refusal> {
+        self.note(format!("refresh {integration}"));
+        Ok(views().remove(0))
+    }
+
+    fn revoke(&mut self, integration: IntegrationId) -> Result<Ended, Refusal> {
+        self.note(format!("revoke {integration}"));
+        Ok(Ended { view: views().remove(0), upstream: Revocation::Confirmed })
     }
 
     fn callback(&mut self, callback: Callback) -> Result<Landing, Refusal> {
         let Callback { provider, integration, code, bearer, .. } = &callback;
         let code = code.as_ref().map_or("-", |code| code.expose_secret());
         let cookie = match bearer {
-            Bearer::Browser(cookie) => cookie.as_deref().unwrap_or("-"),
-            Bearer::Operator => "operator",
+            Bearer::Browser(cookie) => cookie.clone().unwrap_or_else(|| "-".into()),
+            Bearer::Person { cookie, subject } => {
+                format!("{} of {subject}", cookie.as_deref().unwrap_or("-"))
+            }
+            Bearer::Operator => "operator".into(),
         };
         let integration = integration.as_deref().unwrap_or("-");
         self.note(format!("callback {provider} {integration} code={code} cookie={cookie}"));

@@ -3,6 +3,7 @@
 //! Both carry the same stable code and the same status. Neither carries a word that came with the request.
 
 use super::advice::{self, Advice};
+use super::cookie::Window;
 use super::pages;
 use super::visit::Visit;
 use crate::lifecycle::{Action, Code, Missing, Refusal};
@@ -24,9 +25,11 @@ pub(super) struct Trouble {
     pub(super) detail: Option<String>,
     /// After how many seconds asking again may help.
     pub(super) retry_after: Option<u64>,
+    /// In which window a page of it is shown.
+    pub(super) window: Window,
     title: &'static str,
-    actions: Vec<Action>,
-    missing: Vec<Missing>,
+    actions: Box<[Action]>,
+    missing: Box<[Missing]>,
 }
 
 /// In which form a refusal is told.
@@ -45,44 +48,68 @@ impl From<Refusal> for Trouble {
             word: refusal.code.word(),
             advice: Advice::on(refusal.code),
             retry_after: refusal.retry_after_header(),
+            window: Window::Whole,
             title: refusal.code.title(),
             detail: Some(refusal.detail),
-            actions: refusal.actions,
-            missing: refusal.missing,
+            actions: refusal.actions.into_boxed_slice(),
+            missing: refusal.missing.into_boxed_slice(),
         }
     }
 }
 
 impl Trouble {
-    pub(super) const fn not_found() -> Self {
+    pub(super) fn not_found() -> Self {
         Self::of_http(StatusCode::NOT_FOUND, "not_found", &advice::NOT_FOUND)
     }
 
-    pub(super) const fn method_not_allowed() -> Self {
+    pub(super) fn method_not_allowed() -> Self {
         Self::of_http(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &advice::METHOD_NOT_ALLOWED)
     }
 
-    pub(super) const fn misdirected() -> Self {
+    pub(super) fn misdirected() -> Self {
         Self::of_http(StatusCode::MISDIRECTED_REQUEST, "misdirected_request", &advice::MISDIRECTED)
     }
 
-    pub(super) const fn uri_too_long() -> Self {
+    pub(super) fn uri_too_long() -> Self {
         Self::of_http(StatusCode::URI_TOO_LONG, Code::InvalidRequest.word(), &advice::URI_TOO_LONG)
     }
 
-    pub(super) const fn content_too_large() -> Self {
+    pub(super) fn content_too_large() -> Self {
         Self::of_http(StatusCode::PAYLOAD_TOO_LARGE, Code::InvalidRequest.word(), &advice::CONTENT_TOO_LARGE)
     }
 
-    pub(super) const fn too_slow() -> Self {
+    pub(super) fn too_slow() -> Self {
         Self::of_http(StatusCode::REQUEST_TIMEOUT, Code::InvalidRequest.word(), &advice::REQUEST_TIMEOUT)
     }
 
-    pub(super) const fn cross_site() -> Self {
+    pub(super) fn cross_site() -> Self {
         Self::of_http(StatusCode::FORBIDDEN, Code::InvalidRequest.word(), &advice::CROSS_SITE)
     }
 
-    const fn of_http(status: StatusCode, word: &'static str, advice: &'static Advice) -> Self {
+    /// The form or the request lacks the token of the session.
+    pub(super) fn no_token() -> Self {
+        Self::of_http(StatusCode::FORBIDDEN, Code::InvalidRequest.word(), &advice::NO_TOKEN)
+    }
+
+    /// A sign-in that was refused has words of its own where those of a consent would mislead.
+    pub(super) fn of_sign_in(refusal: Refusal) -> Self {
+        let advice = if refusal.code == Code::InvalidOauthState {
+            &advice::SIGN_IN_OVER
+        } else if refusal.code == Code::AccessDenied {
+            &advice::SIGN_IN_DECLINED
+        } else {
+            Advice::on(refusal.code)
+        };
+        Self { advice, ..Self::from(refusal) }
+    }
+
+    /// The same, in a window.
+    pub(super) fn shown_in(mut self, window: Window) -> Self {
+        self.window = window;
+        self
+    }
+
+    fn of_http(status: StatusCode, word: &'static str, advice: &'static Advice) -> Self {
         let title = advice.title;
         Self {
             status,
@@ -90,9 +117,10 @@ impl Trouble {
             advice,
             detail: None,
             retry_after: None,
+            window: Window::Whole,
             title,
-            actions: Vec::new(),
-            missing: Vec::new(),
+            actions: Box::default(),
+            missing: Box::default(),
         }
     }
 
@@ -184,7 +212,7 @@ mod tests {
             let missing = Missing { what: "w".into(), place: "p".into(), fix: "f".into() };
             let refusal = Refusal::new(*code, "what happened")
                 .with_actions(&[Action::Connect])
-                .with_missing(if *code == Code::PreflightFailed { vec![missing] } else { Vec::new() });
+                .with_missing(vec![missing]);
             let expected = refusal.problem();
             let answer = Trouble::from(refusal).answer(Voice::Problem, &visit("https://grantd.acme.example"));
             assert_eq!(answer.status().as_u16(), code.status());

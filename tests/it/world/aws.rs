@@ -106,6 +106,13 @@ impl Aws {
         self.secrets("DeleteSecret", &json!({ "SecretId": name, "RecoveryWindowInDays": 7 }))
     }
 
+    /// Deletes a secret for good.
+    #[track_caller]
+    pub fn delete(&self, name: &str) {
+        let asked = json!({ "SecretId": name, "ForceDeleteWithoutRecovery": true });
+        self.secrets("DeleteSecret", &asked).unwrap();
+    }
+
     pub fn exists(&self, name: &str) -> bool {
         self.secrets("DescribeSecret", &json!({ "SecretId": name })).is_ok()
     }
@@ -143,13 +150,18 @@ impl Aws {
     /// A user with one inline policy, and a key of that user's.
     pub fn make_user(&self, user: &str, policy: &Value) -> Keys {
         self.iam("CreateUser", &[("UserName", user)]);
+        self.set_policy(user, policy);
+        let made = self.iam("CreateAccessKey", &[("UserName", user)]);
+        Keys { id: element(&made, "AccessKeyId"), secret: element(&made, "SecretAccessKey") }
+    }
+
+    /// Puts another inline policy in the place of a user's.
+    pub fn set_policy(&self, user: &str, policy: &Value) {
         let policy = policy.to_string();
         self.iam(
             "PutUserPolicy",
             &[("UserName", user), ("PolicyName", "grantd"), ("PolicyDocument", &policy)],
         );
-        let made = self.iam("CreateAccessKey", &[("UserName", user)]);
-        Keys { id: element(&made, "AccessKeyId"), secret: element(&made, "SecretAccessKey") }
     }
 
     /// A role with one inline policy that anybody of the account may assume who knows the external id.
@@ -172,7 +184,8 @@ impl Aws {
         format!("arn:aws:secretsmanager:{}:{}:secret:{name}", Self::REGION, Self::ACCOUNT)
     }
 
-    fn secrets(&self, action: &str, body: &Value) -> Result<Value, String> {
+    /// One call of Secrets Manager's API.
+    pub fn secrets(&self, action: &str, body: &Value) -> Result<Value, String> {
         let headers = [
             ("content-type", "application/x-amz-json-1.1".to_owned()),
             ("x-amz-target", format!("secretsmanager.{action}")),

@@ -26,6 +26,16 @@ pub fn within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Optio
     }
 }
 
+/// Looks for two seconds at what must not happen.
+#[track_caller]
+pub fn never(what: &str, mut look: impl FnMut() -> bool) {
+    let watch = Stopwatch::start();
+    while watch.elapsed() < Duration::from_secs(2) {
+        assert!(!look(), "it happened: {what}");
+        std::thread::sleep(HOP);
+    }
+}
+
 /// Measures how long something takes.
 pub struct Stopwatch(Instant);
 
