@@ -45,6 +45,7 @@ fn a_secret_with_too_many_versions_is_not_asked_again_and_again() {
 /// Lets several lives pass in trouble, while somebody reads all the time.
 #[track_caller]
 fn outlasted(world: &World, daemon: &Daemon<'_>, trouble: Trouble, cause: &str) {
+    eventually("the first record is stored", || is_kept(world, daemon));
     world.store.set(trouble);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
