@@ -152,7 +152,7 @@ const ATTEMPTS: u32 = 16;
 
 #[cfg(test)]
 mod tests {
-    use super::{BindError, bind};
+    use super::{Aside, BindError, bind, clear, look};
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
     use std::path::Path;
@@ -216,6 +216,24 @@ mod tests {
         let other = directory.path().join("datagrams.sock");
         let _datagrams = UnixDatagram::bind(&other).unwrap();
         assert_eq!(bind(&other, 0o600, None).unwrap_err(), BindError::InUse(other));
+    }
+
+    #[test]
+    fn what_took_the_place_of_a_stale_socket_meanwhile_is_left_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        let stale = look(&path).unwrap().unwrap();
+        let kept = directory.path().join("kept");
+        std::fs::rename(&path, &kept).unwrap();
+        std::fs::write(&path, "quicker").unwrap();
+        let aside = Aside::beside(directory.path()).unwrap();
+        assert_eq!(clear(&path, &stale, &aside).unwrap_err(), BindError::InUse(path.clone()));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "quicker");
+        std::fs::rename(&kept, &path).unwrap();
+        assert_eq!(clear(&path, &stale, &aside), Ok(()));
+        drop(aside);
+        assert!(names(directory.path()).is_empty());
     }
 
     #[test]
