@@ -86,7 +86,8 @@ impl Rig {
 
     /// Comes back when a read has fallen short.
     async fn nudged(&mut self) {
-        assert_eq!(self.nudges.recv().await.unwrap().as_str(), "github");
+        let nudge = tokio::time::timeout(Duration::from_secs(30), self.nudges.recv()).await;
+        assert_eq!(nudge.expect("a nudge in time").unwrap().as_str(), "github");
     }
 }
 
