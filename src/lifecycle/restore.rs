@@ -144,6 +144,12 @@ impl Integration {
         self.out.push(Effect::Load { op });
     }
 
+    /// Reads the store for a life that it may hold.
+    pub(super) fn load_anew(&mut self) {
+        let refused = std::mem::take(&mut self.refused) || self.mark.standing == Standing::NeedsReauth;
+        self.load(refused.then_some(self.mark.generation));
+    }
+
     pub(super) fn load_again(&mut self) {
         let op = self.op();
         if let Life::Restoring(restoring) = &mut self.life {
@@ -209,14 +215,9 @@ impl Integration {
         let standing = if refused { Standing::NeedsReauth } else { Standing::Normal };
         let mark = Mark { generation: record.generation, standing, ..self.mark };
         self.life = if refused { Life::NeedsReauth } else { Life::Connected };
-        let spendable = record.refresh_token.is_some();
         self.grant = Some(record);
         self.publish(now);
         let doubtful = !refused && self.take_up_doubt(now);
-        if self.served.is_none() && !spendable && !refused {
-            self.mark = mark;
-            return self.needs_reauth("no_refresh_token");
-        }
         if self.mark != mark {
             self.mark = mark;
             self.tidy();

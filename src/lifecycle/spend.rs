@@ -257,14 +257,20 @@ impl Integration {
         let (record, rotated) = record_of(&self.identity, &self.terms, &sealed, issued);
         if matches!(self.life, Life::Revoked(_)) {
             // It is the newest, and it is what the provider will be told of.
-            self.grant = Some(Arc::new(record));
+            (self.grant, self.unstored) = (Some(Arc::new(record)), None);
             return self.tidy();
         }
-        (self.doubt, self.retry) = (None, None);
+        self.doubt = None;
+        if !rotated && !durable {
+            // The refresh token is as good as before: it is presented again once the disk takes the answer.
+            self.back_off(Kind::Sealing, "not_sealed", None, now);
+            return self.tidy();
+        }
+        self.retry = None;
         self.refreshes = self.refreshes.saturating_add(1);
         self.mended(&[Kind::Spending, Kind::Client]);
         self.note("refreshed", if rotated { "rotated" } else { "" });
-        if rotated || !durable {
+        if rotated {
             return self.keep(Accepted { record: Arc::new(record), sealed, durable, tell: false }, now);
         }
         let generation = sealed.generation.saturating_sub(1);
@@ -348,12 +354,10 @@ impl Integration {
         }
     }
 
-    /// The lease has ended; without a refresh token nothing can follow it.
-    pub(super) fn lease_ended(&mut self) {
+    /// Nothing is served, nothing is under way, and there is no refresh token: only a person can help.
+    pub(super) fn is_stranded(&self) -> bool {
         let spendable = self.grant.as_ref().is_some_and(|grant| grant.refresh_token.is_some());
-        if matches!(self.life, Life::Connected) && !spendable && self.flight.is_none() {
-            self.needs_reauth("no_refresh_token");
-        }
+        matches!(self.life, Life::Connected) && self.served.is_none() && !spendable
     }
 
     fn tidied(&mut self, end: &Completion, now: Timestamp) {
@@ -361,17 +365,10 @@ impl Integration {
         self.note("settled", "");
         self.release();
         if self.unread && matches!(self.life, Life::Unconnected(_)) {
-            let refused = std::mem::take(&mut self.refused) || self.mark.standing == Standing::NeedsReauth;
-            self.load(refused.then_some(self.mark.generation));
+            self.load_anew();
         }
-        // What only memory holds is sealed as soon as the disk takes it.
-        let revoked = matches!(self.life, Life::Revoked(_));
-        if !revoked && self.unstored.as_ref().is_some_and(|unstored| !unstored.durable) {
-            let op = self.op();
-            if let Some(unstored) = &mut self.unstored {
-                unstored.phase = Phase::Resealing(op);
-                self.out.push(Effect::Seal { op, sealed: Arc::clone(&unstored.sealed) });
-            }
+        if self.unstored.as_ref().is_some_and(|unstored| !unstored.durable) {
+            self.write_or_reseal();
         }
     }
 

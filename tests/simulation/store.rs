@@ -142,7 +142,8 @@ impl Secret {
             Some((_, Some(_))) => Verdict::Ours,
             Some((id, None)) => {
                 let labelled = [labels.current, labels.previous, labels.next];
-                let before_ours = !labelled.into_iter().flatten().any(|id| ours(id).is_some());
+                let before_ours = !labelled.into_iter().flatten().any(|id| ours(id).is_some())
+                    && !self.versions.contains_key(&Id::Ours(1));
                 let Some(version) = self.versions.get(&id) else { return Verdict::Stop };
                 match Record::from_json(&version.value, &record.identity) {
                     Ok(found) if found.generation > record.generation => Verdict::Newer,
@@ -271,6 +272,15 @@ impl Secret {
 
     pub(crate) fn holds(&self, rt: Rt) -> bool {
         self.versions.values().any(|version| version.refresh == Some(rt))
+    }
+
+    /// Whether a reader of the labels that count finds this token.
+    pub(crate) fn shows(&self, rt: Rt) -> bool {
+        let labels = [self.labels.current, self.labels.next];
+        labels
+            .into_iter()
+            .flatten()
+            .any(|id| self.versions.get(&id).is_some_and(|one| one.refresh == Some(rt)))
     }
 
     pub(crate) fn labelled(&self) -> impl Iterator<Item = &Version> {
