@@ -254,7 +254,8 @@ impl Integration {
     }
 
     pub(super) fn refreshed(&mut self, sealed: Arc<Sealed>, issued: Issued, durable: bool, now: Timestamp) {
-        let (record, rotated) = record_of(&self.identity, &self.terms, &sealed, issued);
+        let rotated = rotates(&sealed, &issued);
+        let record = record_of(&self.identity, &self.terms, &sealed, issued);
         if matches!(self.life, Life::Revoked(_)) {
             // It is the newest, and it is what the provider will be told of.
             (self.grant, self.unstored) = (Some(Arc::new(record)), None);
@@ -395,23 +396,27 @@ impl Integration {
     }
 }
 
-/// Makes the record of a sealed answer; says whether the refresh token is another than the one presented.
+/// Whether an answer's refresh token is another than the one presented.
+pub(super) fn rotates(sealed: &Sealed, issued: &Issued) -> bool {
+    match (&issued.refresh_token, &sealed.presented) {
+        (Some(fresh), Some(presented)) => !fresh.ct_eq(presented),
+        (Some(_), None) => true,
+        (None, _) => sealed.purpose == Purpose::Exchange,
+    }
+}
+
+/// Makes the record of a sealed answer.
 pub(super) fn record_of(
     identity: &super::Identity,
     terms: &super::Terms,
     sealed: &Sealed,
     issued: Issued,
-) -> (Record, bool) {
+) -> Record {
     let received = sealed.answer.received_at;
-    let rotated = match (&issued.refresh_token, &sealed.presented) {
-        (Some(fresh), Some(presented)) => !fresh.ct_eq(presented),
-        (Some(_), None) => true,
-        (None, _) => sealed.purpose == Purpose::Exchange,
-    };
     let expires_in = issued.expires_in.or(terms.default_life);
     let refresh_ends = issued.refresh_token_expires_in.map(|life| received.plus(life));
     let keeps_presented = issued.refresh_token.is_none();
-    let record = Record {
+    Record {
         identity: identity.clone(),
         generation: sealed.generation,
         refresh_token: issued
@@ -425,8 +430,7 @@ pub(super) fn record_of(
         account: sealed.account.clone(),
         status: RecordStatus::Connected,
         written_at: received,
-    };
-    (record, rotated)
+    }
 }
 
 pub(super) const REVOKED_MEANWHILE: &str = "the integration was revoked meanwhile";

@@ -82,6 +82,8 @@ impl World {
         } else {
             self.mood.life * self.chance.between(1, 5)
         };
+        // Whatever waits for the store asks every few seconds: a longer outage tells nothing more.
+        let outage = span.min(10_800_000);
         let (act, over) = match kind {
             0 => (Act::Crash, None),
             1 => (Act::Terminate, None),
@@ -124,6 +126,7 @@ impl World {
         };
         self.at(when, Happening::Act(act));
         if let Some(over) = over {
+            let span = if kind == 6 { outage } else { span };
             self.at(when + span, Happening::Act(over));
         }
     }
@@ -335,6 +338,8 @@ impl World {
             }
             4 => self.restore_backup(who),
             5 => {
+                let written: Vec<u64> = self.secrets[who].written.keys().copied().collect();
+                self.oracle.cases[who].seen.extend(written);
                 self.secrets[who].empty(now);
                 self.destroyed(who);
             }

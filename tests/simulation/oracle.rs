@@ -360,7 +360,10 @@ impl World {
                 }
             }
             (Flying::Tell(refresh), _) => self.was_told(who, refresh),
-            (Flying::Store, Completion::IdTaken) => self.oracle.cases[who].id_taken = true,
+            (Flying::Clear, Completion::Stored | Completion::StoredBeside) => {
+                self.oracle.cases[who].clear = None;
+            }
+            (Flying::Store | Flying::Clear, Completion::IdTaken) => self.oracle.cases[who].id_taken = true,
             _ => {}
         }
     }

@@ -308,6 +308,11 @@ impl World {
     fn unfinished(&self, who: usize, status: Status) -> Option<String> {
         let process = self.process.as_ref()?;
         let machine = &process.lives[who].machine;
+        let nothing = self.oracle.cases[who].owed.is_empty() && process.lives[who].board.is_none();
+        if status == Status::Pending && nothing {
+            // The disk never took the tombstone, and an operator threw the cleared record away: nothing is left to serve.
+            return None;
+        }
         if status != Status::Revoked {
             return Some(format!("was revoked, and is {status:?}"));
         }

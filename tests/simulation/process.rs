@@ -55,6 +55,7 @@ pub(crate) enum Flying {
     Exchange,
     Load,
     Store,
+    Clear,
     Tell(Option<Rt>),
     Other,
 }
@@ -193,7 +194,7 @@ impl World {
             }
             Effect::Clear { op, record } => {
                 self.clears(who, &record);
-                self.fly(who, op, Flying::Store);
+                self.fly(who, op, Flying::Clear);
                 self.begin_write(who, op, Write::clear(record));
             }
             Effect::Load { op } => {

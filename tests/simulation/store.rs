@@ -264,6 +264,8 @@ impl Secret {
     /// The secret is deleted and made anew.
     pub(crate) fn empty(&mut self, now: i64) {
         self.versions.clear();
+        // The new secret has an ARN of its own, and so have its ids.
+        self.written.clear();
         self.labels = Labels::default();
         self.strangers_own = None;
         self.touched_at = now;
