@@ -52,6 +52,8 @@ pub struct Engine {
     inbox: mpsc::Receiver<Ask>,
     tasks: JoinSet<End>,
     running: BTreeMap<tokio::task::Id, (IntegrationId, Op, Completion)>,
+    /// What the wall clock showed when it was last looked at.
+    seen: Timestamp,
 }
 
 /// How a task ended.
@@ -89,6 +91,7 @@ impl Engine {
             inbox,
             tasks: JoinSet::new(),
             running: BTreeMap::new(),
+            seen: Timestamp::EPOCH,
         };
         (engine, handle, reloads)
     }
@@ -102,6 +105,7 @@ impl Engine {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut stopping = false;
         while !stopping || !self.tasks.is_empty() {
+            self.look_at_the_clock();
             let hop = self.next_hop();
             tokio::select! {
                 () = stop.cancelled(), if !stopping => {
@@ -128,6 +132,21 @@ impl Engine {
             for effect in live.machine.drain() {
                 self.carry_out(&id, &identity, effect);
             }
+        }
+    }
+
+    /// A wall clock that was set back takes every wait with it, so that this too costs one hop at most.
+    fn look_at_the_clock(&mut self) {
+        let now = self.ports.clock.now();
+        let by = self.seen.since(now);
+        self.seen = now;
+        if by < A_STEP {
+            return;
+        }
+        tracing::warn!(back = ?by, "the wall clock was set back");
+        let ids: Vec<IntegrationId> = self.lives.keys().cloned().collect();
+        for id in ids {
+            self.feed(&id, Event::ClockSetBack(by));
         }
     }
 
@@ -483,10 +502,13 @@ impl Engine {
         for (id, live) in &mut self.lives {
             live.leaving = !plan.integrations.contains_key(id);
         }
-        let mut fresh = Vec::new();
+        let (mut fresh, mut mended) = (Vec::new(), Vec::new());
         for (id, planned) in &plan.integrations {
             match self.lives.get_mut(id) {
-                Some(live) => live.machine.set_terms(planned.terms.clone()),
+                Some(live) => {
+                    live.machine.set_terms(planned.terms.clone());
+                    mended.push((id.clone(), live.machine.deadline()));
+                }
                 None => {
                     self.lives.insert(id.clone(), Live::new(planned, now));
                     fresh.push(id.clone());
@@ -502,6 +524,9 @@ impl Engine {
         self.board.replace(cells);
         self.board.bind(plan.bindings.clone());
         self.plan = plan;
+        for (id, next) in mended {
+            self.set_deadline(&id, next);
+        }
         for id in fresh {
             self.feed(&id, Event::Restored(found.remove(&id).unwrap_or_default()));
         }
@@ -560,6 +585,8 @@ async fn pause(hop: Duration) {
 
 /// The longest sleep: after it the wall clock is looked at again, so that a suspended host is late by one hop at most.
 const HOP: Duration = Duration::from_secs(10);
+/// Less than this is a clock being slewed, not set.
+const A_STEP: Duration = Duration::from_secs(1);
 const MOST_CONSENTS: usize = 10_000;
 const MOST_WAITERS: usize = 4;
 /// A little more than an edge takes for all it asks at once.

@@ -32,8 +32,13 @@ impl Integration {
         self.withdraw();
         let dialect = &self.terms.dialect;
         let late = self.unverified.drain(..).filter_map(|sealed| token_of(&sealed, dialect)).collect();
+        let cleared = match &mut self.life {
+            Life::Revoked(ending) => ending.cleared.take(),
+            Life::Restoring(_) | Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => None,
+        };
         let tombstone = if self.is_marking() { Tombstone::Racing } else { Tombstone::Missing };
-        self.life = Life::Revoked(Ending { stage: Stage::Marking(op), tombstone, ..Ending::of(late) });
+        self.life =
+            Life::Revoked(Ending { stage: Stage::Marking(op), tombstone, cleared, ..Ending::of(late) });
         (self.doubt, self.doubted, self.retry, self.nudged) = (None, None, None, None);
         self.trouble = None;
         self.note("revoked", "");
@@ -116,8 +121,8 @@ impl Integration {
                 Completion::LoadFailed(fault) | Completion::StoreFailed(fault),
             ) => self.end_later(fault.word(), now),
             (Stage::Finishing(_), end) => {
-                self.mark_done(&end, now);
                 self.set_stage(Stage::Over);
+                self.mark_done(&end, now);
             }
             (_, _) => {}
         }
@@ -144,7 +149,7 @@ impl Integration {
             Loaded::Record(record) => {
                 self.mark.generation = self.mark.generation.max(record.generation);
                 if record.status == RecordStatus::Revoked {
-                    return self.nothing_to_tell();
+                    return self.clear_again(Arc::from(record), now);
                 }
                 self.grant = Some(Arc::from(record));
                 self.tell_of_grant();
@@ -153,18 +158,36 @@ impl Integration {
             Loaded::Empty if self.mark.generation > 0 && attempts < 5 => {
                 self.end_later("store_lost_the_record", now);
             }
+            // Not to be found: what is written now is found by whoever puts the old record back.
+            Loaded::Empty if self.mark.generation > 0 => {
+                self.set_told();
+                self.clear(now);
+            }
             Loaded::Empty => self.nothing_to_tell(),
             // Whose it is must be settled by a person; the tombstone holds meanwhile.
             Loaded::Unusable(_) => self.end_later("foreign_record", now),
         }
     }
 
-    /// There is no grant that the provider could be told of.
-    fn nothing_to_tell(&mut self) {
+    /// A cleared record is there, and nobody knows whether its second write was made as well.
+    fn clear_again(&mut self, record: Arc<Record>, now: Timestamp) {
+        self.set_told();
+        if let Life::Revoked(ending) = &mut self.life {
+            ending.cleared = Some(record);
+        }
+        self.clear(now);
+    }
+
+    fn set_told(&mut self) {
         if let Life::Revoked(ending) = &mut self.life {
             ending.upstream.get_or_insert(Revocation::Nothing);
+            ending.told = true;
         }
-        self.mended(&[Kind::Storing]);
+    }
+
+    /// There is no grant that the provider could be told of.
+    fn nothing_to_tell(&mut self) {
+        self.set_told();
         self.finish(self.mark.generation);
     }
 
@@ -204,7 +227,10 @@ impl Integration {
         let Life::Revoked(Ending { cleared: Some(record), .. }) = &self.life else { return };
         // Two generations: the second write leaves AWSPREVIOUS clear as well.
         let generation = record.generation.saturating_add(1);
-        self.mended(&[Kind::Storing]);
+        if let Life::Revoked(ending) = &mut self.life {
+            // The store tells a restart as well as a tombstone would.
+            ending.tombstone = Tombstone::Durable;
+        }
         self.note("cleared", "");
         self.wrote(now);
         self.wrote(now);
@@ -226,6 +252,7 @@ impl Integration {
     /// Nothing that was sealed before is taken for a consent after it.
     fn finish(&mut self, generation: u64) {
         self.grant = None;
+        self.trouble = self.trouble.filter(|trouble| trouble.kind == Kind::Sealing);
         let generation = generation.max(self.sealed_up_to);
         self.mark = Mark { generation, standing: Standing::Revoked, ..self.mark };
         let op = self.op();

@@ -3,6 +3,7 @@
 use super::{Account, Found, Op, Record, Sealed, Spent};
 use crate::secret::{AuthCode, Nonce, PkceVerifier};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Something that happened to one integration.
 #[derive(Debug)]
@@ -11,6 +12,8 @@ pub enum Event {
     Restored(Found),
     /// The time that `Integration::deadline` named has come.
     DeadlineReached,
+    /// The wall clock was set back by this much since the last event.
+    ClockSetBack(Duration),
     /// Someone wants fresh tokens before they are due.
     RotationAsked {
         /// Who asks.

@@ -128,7 +128,7 @@ impl Integration {
     }
 
     fn accepted(&self, sealed: Arc<Sealed>, issued: Issued, durable: bool, attempts: u32) -> Accepted {
-        let (record, _) = record_of(&self.identity, &self.terms, &sealed, issued);
+        let record = record_of(&self.identity, &self.terms, &sealed, issued);
         // Somebody waits for the end of it, unless the page was told "unverified" or the daemon restarted.
         Accepted { record: Arc::new(record), sealed, durable, tell: attempts == 0 }
     }

@@ -6,7 +6,6 @@
 use super::life::{Kind, Phase, Unstored};
 use super::machine::Integration;
 use super::{Code, Completion, ConsentEnd, Effect, Loaded, Record, Sealed, StoreFault, policy};
-use crate::secret::{AccessToken, RefreshToken};
 use crate::time::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +13,19 @@ use std::time::Duration;
 impl Integration {
     pub(super) fn wake_keep(&mut self, now: Timestamp) {
         if self.unstored.as_ref().and_then(|unstored| unstored.phase.until()).is_some_and(|at| at <= now) {
-            self.write();
+            self.write_or_reseal();
+        }
+    }
+
+    /// What memory alone holds is sealed as soon as the disk takes it, and in any case sent to the store.
+    pub(super) fn write_or_reseal(&mut self) {
+        let op = self.op();
+        match &mut self.unstored {
+            Some(unstored) if !unstored.durable => {
+                unstored.phase = Phase::Resealing(op);
+                self.out.push(Effect::Seal { op, sealed: Arc::clone(&unstored.sealed) });
+            }
+            Some(_) | None => self.write(),
         }
     }
 
@@ -34,12 +45,7 @@ impl Integration {
             }
             (Phase::Reading(_), Completion::Loaded(_)) => self.renumber(0, now),
             (Phase::Reading(_), Completion::LoadFailed(fault)) => self.write_later(fault, now),
-            (Phase::Resealing(_), end) => {
-                if let Some(unstored) = &mut self.unstored {
-                    unstored.durable |= matches!(end, Completion::Sealed);
-                }
-                self.write();
-            }
+            (Phase::Resealing(_), end) => self.resealed(&end, now),
             (Phase::Marking(_), end) => {
                 // If it failed: the store has it, and the slot would be found again at the next start, which is harmless.
                 self.mark_done(&end, now);
@@ -49,6 +55,16 @@ impl Integration {
             }
             (Phase::Writing(_) | Phase::Reading(_) | Phase::Waiting(_), _) => {}
         }
+    }
+
+    fn resealed(&mut self, end: &Completion, now: Timestamp) {
+        let Some(unstored) = &mut self.unstored else { return };
+        if matches!(end, Completion::Sealed) && !std::mem::replace(&mut unstored.durable, true) {
+            self.grant = Some(Arc::clone(&unstored.record));
+            self.mended(&[Kind::Sealing]);
+            self.publish(now);
+        }
+        self.write();
     }
 
     fn write(&mut self) {
@@ -131,7 +147,7 @@ impl Integration {
         let op = self.op();
         let Some(unstored) = &mut self.unstored else { return };
         let generation = theirs.max(unstored.record.generation).saturating_add(1);
-        unstored.record = Arc::new(with_generation(&unstored.record, generation));
+        unstored.record = Arc::new(Record { generation, ..unstored.record.duplicate() });
         unstored.sealed = Arc::new(Sealed { generation, ..unstored.sealed.duplicate() });
         self.sealed_up_to = self.sealed_up_to.max(generation);
         unstored.phase = Phase::Resealing(op);
@@ -155,22 +171,6 @@ impl Integration {
         if let Some(Unstored { record, .. }) = self.unstored.take() {
             self.grant = Some(record);
         }
-    }
-}
-
-fn with_generation(record: &Record, generation: u64) -> Record {
-    Record {
-        identity: record.identity.clone(),
-        generation,
-        refresh_token: record.refresh_token.as_ref().map(RefreshToken::duplicate),
-        access_token: record.access_token.as_ref().map(AccessToken::duplicate),
-        token_type: record.token_type.clone(),
-        expires_at: record.expires_at,
-        refresh_token_expires_at: record.refresh_token_expires_at,
-        scope: record.scope.clone(),
-        account: record.account.clone(),
-        status: record.status,
-        written_at: record.written_at,
     }
 }
 

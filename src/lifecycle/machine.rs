@@ -11,7 +11,7 @@ use super::life::{
 use super::spend::STOPPING;
 use super::{
     Asker, Code, Completion, Doubted, Effect, Effects, Entry, Event, Exchange, Identity, Lease, Mark, Op,
-    Outage, Record, Revocation, Rotation, Sealed, Standing, Terms, policy,
+    Outage, Record, Revocation, Rotation, Sealed, Terms, policy,
 };
 use crate::time::Timestamp;
 use std::collections::VecDeque;
@@ -171,10 +171,7 @@ impl Integration {
         let reading = match &self.life {
             Life::Restoring(restoring) => restoring.step.is_none_or(|step| step.until().is_none()),
             // Not over for whoever waits, before it would survive a crash.
-            Life::Revoked(ending) => {
-                let kept = ending.tombstone == Tombstone::Durable || self.mark.standing == Standing::Revoked;
-                !ending.stage.is_resting() || !kept
-            }
+            Life::Revoked(ending) => !ending.stage.is_resting() || ending.tombstone != Tombstone::Durable,
             Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => false,
         };
         flying || writing || reading || !self.waiting.is_empty() || !self.unverified.is_empty()
@@ -211,6 +208,7 @@ impl Integration {
         match event {
             Event::Restored(found) => self.restore(found, now),
             Event::DeadlineReached => self.wake(now),
+            Event::ClockSetBack(by) => self.set_back(by, now),
             Event::RotationAsked { by } => self.rotation_asked(by, now),
             Event::RevocationAsked { by: _ } => self.revoke(),
             Event::CodeReceived(exchange) => self.waiting.push_back(Arc::from(exchange)),
@@ -250,6 +248,8 @@ impl Integration {
             self.begin_exchange(exchange);
         } else if self.refused && self.unstored.is_none() && matches!(self.life, Life::Connected) {
             self.reread(0);
+        } else if resting && self.unstored.is_none() && self.is_stranded() {
+            self.needs_reauth("no_refresh_token");
         } else if self.refresh_due(now).is_some_and(|due| due <= now) {
             self.begin_refresh(now);
         }
@@ -260,7 +260,6 @@ impl Integration {
             self.served = None;
             self.out.push(Effect::Withdraw);
             self.note("lease_ended", "");
-            self.lease_ended();
         }
         if self.flight.is_some() {
             return self.wake_spend(now);
@@ -297,6 +296,10 @@ impl Integration {
             }
             return;
         }
+        if matches!(self.life, Life::Unconnected(Some(_))) && by == Asker::Operator && self.flight.is_none() {
+            // Whatever was in the way may be gone.
+            return self.load_anew();
+        }
         if let Some(unstored) = &mut self.unstored
             && unstored.phase.until().is_some()
             && by == Asker::Operator
@@ -328,16 +331,21 @@ impl Integration {
     /// When the next presentation of the refresh token is due, if nothing stands in its way.
     pub(super) fn refresh_due(&self, now: Timestamp) -> Option<Timestamp> {
         let free = self.flight.is_none() && self.waiting.is_empty() && self.unverified.is_empty();
-        if !free || self.refused || !matches!(self.life, Life::Connected) {
+        // A newer token that memory alone holds: the one before it is spent, and this one would be lost by a crash.
+        let fleeting = self.unstored.as_ref().is_some_and(|unstored| !unstored.durable);
+        if !free || fleeting || self.refused || !matches!(self.life, Life::Connected) {
             return None;
         }
         let grant = self.grant.as_ref().filter(|grant| grant.refresh_token.is_some())?;
         if let Some(doubt) = self.doubt {
             return doubt.at;
         }
-        let planned = grant.expires_at.map(|until| {
-            policy::refresh_at(grant.written_at, until, self.terms.refresh_at_permille, self.seed)
-        });
+        let planned = match self.served {
+            Some(Served { from, until }) => {
+                until.map(|until| policy::refresh_at(from, until, self.terms.refresh_at_permille, self.seed))
+            }
+            None => grant.expires_at.map(|_over| Timestamp::EPOCH),
+        };
         let next = self.retry.map(|retry| retry.at).or(planned);
         let due = [next, self.nudged].into_iter().flatten().min()?;
         if self.is_held(now) { Some(due.max(self.last_chance()?)) } else { Some(due) }
@@ -377,6 +385,11 @@ impl Integration {
     pub(super) fn mark_done(&mut self, end: &Completion, now: Timestamp) {
         let Completion::MarkFailed(fault) = end else {
             self.unmarked = None;
+            if let Life::Revoked(ending) = &mut self.life
+                && ending.stage.is_resting()
+            {
+                ending.tombstone = Tombstone::Durable;
+            }
             return self.mended(&[Kind::Sealing]);
         };
         self.fail(Kind::Sealing, fault.word(), now);
@@ -389,7 +402,7 @@ impl Integration {
     pub(super) fn publish(&mut self, now: Timestamp) {
         let Some(record) = self.grant.clone() else { return };
         let Some(token) = &record.access_token else { return };
-        if record.expires_at.is_some_and(|until| until <= now) || matches!(self.life, Life::Revoked(_)) {
+        if matches!(self.life, Life::Revoked(_)) || !record.is_live(now) {
             return;
         }
         self.served = Some(Served { from: record.written_at, until: record.expires_at });

@@ -27,6 +27,7 @@ mod recover;
 mod refusal;
 mod restore;
 mod sealed;
+mod set_back;
 mod spend;
 mod state;
 mod terms;

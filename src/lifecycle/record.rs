@@ -105,6 +105,34 @@ impl Record {
     /// The largest record, in bytes, that is written (contract §6; AWS's limit is 65,536).
     pub const MAX_BYTES: usize = 60 * 1024;
 
+    /// A second copy.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        Self {
+            identity: self.identity.clone(),
+            generation: self.generation,
+            refresh_token: self.refresh_token.as_ref().map(RefreshToken::duplicate),
+            access_token: self.access_token.as_ref().map(AccessToken::duplicate),
+            token_type: self.token_type.clone(),
+            expires_at: self.expires_at,
+            refresh_token_expires_at: self.refresh_token_expires_at,
+            scope: self.scope.clone(),
+            account: self.account.clone(),
+            status: self.status,
+            written_at: self.written_at,
+        }
+    }
+
+    /// Whether its access token may be served: it has not ended, and was not received in a future that a clock has been set back
+    /// from since, whose end nobody can tell.
+    #[must_use]
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|until| {
+            let ahead = self.written_at.since(now);
+            now < until && ahead <= until.since(self.written_at) / 10
+        })
+    }
+
     /// The record as JSON: the same record gives the same bytes.
     #[must_use]
     pub fn to_json(&self) -> SecretBytes {

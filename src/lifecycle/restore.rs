@@ -7,6 +7,7 @@ use super::doubt::presentation_of;
 use super::life::{Ending, Flight, Fresh, Kind, Life, Restoring, Retry, Step};
 use super::machine::Integration;
 use super::outcome::{Issued, Outcome, classify};
+use super::spend::{record_of, rotates};
 use super::{
     Completion, Dialect, Doubted, Effect, Found, Loaded, Mark, Purpose, Record, RecordStatus, Sealed,
     SlotFate, Standing, policy,
@@ -20,8 +21,10 @@ use std::time::Duration;
 /// What the sealed answers of a crash come to.
 #[derive(Default)]
 struct Left {
-    /// The newest refreshed generation.
+    /// The newest generation.
     base: Option<(Arc<Sealed>, Box<Issued>)>,
+    /// A later access token of it: the provider did not rotate.
+    lease: Option<(Arc<Sealed>, Box<Issued>)>,
     /// Consents that nobody knows to be accepted or refused.
     consents: VecDeque<Arc<Sealed>>,
     /// A presentation of the newest refresh token that is in doubt.
@@ -37,9 +40,14 @@ impl Left {
     fn and(mut self, sealed: Arc<Sealed>, outcome: Outcome) -> Self {
         match (sealed.purpose, outcome) {
             (Purpose::Exchange, Outcome::Issued(_)) if !sealed.accepted => self.consents.push_back(sealed),
-            // Whatever was sealed before it led to it, or is over by it.
+            // Whatever was sealed before it led to it, or is over by it; but for a refresh token that is still the newest.
             (Purpose::Refresh | Purpose::Exchange, Outcome::Issued(issued)) => {
-                return Self { base: Some((sealed, issued)), ..Self::default() };
+                let kept = self.base.filter(|_| !rotates(&sealed, &issued));
+                let newest = Some((sealed, issued));
+                return match kept {
+                    Some(base) => Self { base: Some(base), lease: newest, ..Self::default() },
+                    None => Self { base: newest, ..Self::default() },
+                };
             }
             (purpose, Outcome::Ambiguous(_)) => {
                 let presented = (purpose == Purpose::Refresh).then(|| presentation_of(&sealed));
@@ -56,7 +64,7 @@ impl Left {
 
     /// Whether an answer that was sealed later settled a doubt.
     fn is_over(&self, doubt: &Doubted) -> bool {
-        self.base.as_ref().is_some_and(|(sealed, _)| {
+        self.base.iter().chain(&self.lease).any(|(sealed, _)| {
             doubt.generation < sealed.generation && doubt.since < sealed.answer.received_at
         })
     }
@@ -101,6 +109,12 @@ impl Integration {
         }
         self.life = if needs_reauth && !sealed.accepted { Life::NeedsReauth } else { Life::Connected };
         self.refreshed(sealed, *issued, true, now);
+        if let Some((sealed, issued)) = left.lease {
+            let generation = sealed.generation.saturating_sub(1);
+            let record = record_of(&self.identity, &self.terms, &sealed, *issued);
+            self.grant = Some(Arc::new(Record { generation, ..record }));
+            self.publish(now);
+        }
     }
 
     fn left(&self, found: Found) -> Left {
@@ -142,6 +156,12 @@ impl Integration {
         let op = self.op();
         self.life = Life::Restoring(Restoring { step: Some(Step::Busy(op)), attempts: 0, refused });
         self.out.push(Effect::Load { op });
+    }
+
+    /// Reads the store for a life that it may hold.
+    pub(super) fn load_anew(&mut self) {
+        let refused = std::mem::take(&mut self.refused) || self.mark.standing == Standing::NeedsReauth;
+        self.load(refused.then_some(self.mark.generation));
     }
 
     pub(super) fn load_again(&mut self) {
@@ -209,14 +229,9 @@ impl Integration {
         let standing = if refused { Standing::NeedsReauth } else { Standing::Normal };
         let mark = Mark { generation: record.generation, standing, ..self.mark };
         self.life = if refused { Life::NeedsReauth } else { Life::Connected };
-        let spendable = record.refresh_token.is_some();
         self.grant = Some(record);
         self.publish(now);
         let doubtful = !refused && self.take_up_doubt(now);
-        if self.served.is_none() && !spendable && !refused {
-            self.mark = mark;
-            return self.needs_reauth("no_refresh_token");
-        }
         if self.mark != mark {
             self.mark = mark;
             self.tidy();
@@ -235,6 +250,7 @@ impl Integration {
             ..self.mark
         };
         self.life = Life::Revoked(Ending::over());
+        self.mended(&[Kind::Storing]);
         self.note("restored", "revoked");
         self.tidy();
     }

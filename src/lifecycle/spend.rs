@@ -260,17 +260,24 @@ impl Integration {
     }
 
     pub(super) fn refreshed(&mut self, sealed: Arc<Sealed>, issued: Issued, durable: bool, now: Timestamp) {
-        let (record, rotated) = record_of(&self.identity, &self.terms, &sealed, issued);
+        let rotated = rotates(&sealed, &issued);
+        let record = record_of(&self.identity, &self.terms, &sealed, issued);
         if matches!(self.life, Life::Revoked(_)) {
             // It is the newest, and it is what the provider will be told of.
-            self.grant = Some(Arc::new(record));
+            (self.grant, self.unstored) = (Some(Arc::new(record)), None);
             return self.tidy();
         }
-        (self.doubt, self.retry) = (None, None);
+        self.doubt = None;
+        if !rotated && !durable {
+            // The refresh token is as good as before: it is presented again once the disk takes the answer.
+            self.back_off(Kind::Sealing, "not_sealed", None, now);
+            return self.tidy();
+        }
+        self.retry = None;
         self.refreshes = self.refreshes.saturating_add(1);
         self.mended(&[Kind::Spending, Kind::Client]);
         self.note("refreshed", if rotated { "rotated" } else { "" });
-        if rotated || !durable {
+        if rotated {
             return self.keep(Accepted { record: Arc::new(record), sealed, durable, tell: false }, now);
         }
         let generation = sealed.generation.saturating_sub(1);
@@ -354,12 +361,10 @@ impl Integration {
         }
     }
 
-    /// The lease has ended; without a refresh token nothing can follow it.
-    pub(super) fn lease_ended(&mut self) {
+    /// Nothing is served, nothing is under way, and there is no refresh token: only a person can help.
+    pub(super) fn is_stranded(&self) -> bool {
         let spendable = self.grant.as_ref().is_some_and(|grant| grant.refresh_token.is_some());
-        if matches!(self.life, Life::Connected) && !spendable && self.flight.is_none() {
-            self.needs_reauth("no_refresh_token");
-        }
+        matches!(self.life, Life::Connected) && self.served.is_none() && !spendable
     }
 
     fn tidied(&mut self, end: &Completion, now: Timestamp) {
@@ -367,17 +372,10 @@ impl Integration {
         self.note("settled", "");
         self.release();
         if self.unread && matches!(self.life, Life::Unconnected(_)) {
-            let refused = std::mem::take(&mut self.refused) || self.mark.standing == Standing::NeedsReauth;
-            self.load(refused.then_some(self.mark.generation));
+            self.load_anew();
         }
-        // What only memory holds is sealed as soon as the disk takes it.
-        let revoked = matches!(self.life, Life::Revoked(_));
-        if !revoked && self.unstored.as_ref().is_some_and(|unstored| !unstored.durable) {
-            let op = self.op();
-            if let Some(unstored) = &mut self.unstored {
-                unstored.phase = Phase::Resealing(op);
-                self.out.push(Effect::Seal { op, sealed: Arc::clone(&unstored.sealed) });
-            }
+        if self.unstored.as_ref().is_some_and(|unstored| !unstored.durable) {
+            self.write_or_reseal();
         }
     }
 
@@ -404,23 +402,27 @@ impl Integration {
     }
 }
 
-/// Makes the record of a sealed answer; says whether the refresh token is another than the one presented.
+/// Whether an answer's refresh token is another than the one presented.
+pub(super) fn rotates(sealed: &Sealed, issued: &Issued) -> bool {
+    match (&issued.refresh_token, &sealed.presented) {
+        (Some(fresh), Some(presented)) => !fresh.ct_eq(presented),
+        (Some(_), None) => true,
+        (None, _) => sealed.purpose == Purpose::Exchange,
+    }
+}
+
+/// Makes the record of a sealed answer.
 pub(super) fn record_of(
     identity: &super::Identity,
     terms: &super::Terms,
     sealed: &Sealed,
     issued: Issued,
-) -> (Record, bool) {
+) -> Record {
     let received = sealed.answer.received_at;
-    let rotated = match (&issued.refresh_token, &sealed.presented) {
-        (Some(fresh), Some(presented)) => !fresh.ct_eq(presented),
-        (Some(_), None) => true,
-        (None, _) => sealed.purpose == Purpose::Exchange,
-    };
     let expires_in = issued.expires_in.or(terms.default_life);
     let refresh_ends = issued.refresh_token_expires_in.map(|life| received.plus(life));
     let keeps_presented = issued.refresh_token.is_none();
-    let record = Record {
+    Record {
         identity: identity.clone(),
         generation: sealed.generation,
         refresh_token: issued
@@ -434,8 +436,7 @@ pub(super) fn record_of(
         account: sealed.account.clone(),
         status: RecordStatus::Connected,
         written_at: received,
-    };
-    (record, rotated)
+    }
 }
 
 pub(super) const REVOKED_MEANWHILE: &str = "the integration was revoked meanwhile";

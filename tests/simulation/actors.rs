@@ -82,6 +82,8 @@ impl World {
         } else {
             self.mood.life * self.chance.between(1, 5)
         };
+        // Whatever waits for the store asks every few seconds: a longer outage tells nothing more.
+        let outage = span.min(10_800_000);
         let (act, over) = match kind {
             0 => (Act::Crash, None),
             1 => (Act::Terminate, None),
@@ -124,6 +126,7 @@ impl World {
         };
         self.at(when, Happening::Act(act));
         if let Some(over) = over {
+            let span = if kind == 6 { outage } else { span };
             self.at(when + span, Happening::Act(over));
         }
     }
@@ -160,6 +163,9 @@ impl World {
         if !allowed {
             return;
         }
+        if self.is_up() {
+            self.look_at_the_clock();
+        }
         match act {
             Act::AppAsks(_) | Act::Cron(..) | Act::PersonLooks(_) => {}
             other => self.trace.say(self.now, || format!("{other:?}")),
@@ -174,7 +180,7 @@ impl World {
             }
             Act::Suspend(span) => {
                 self.tally.suspends += 1;
-                self.asleep_until = (self.now + span).min(self.mood.hostile_until);
+                self.asleep_until = (self.now + span).min(self.mood.hostile_until).max(self.asleep_until);
             }
             Act::Jump(by) => {
                 self.tally.jumps += 1;
@@ -299,6 +305,7 @@ impl World {
             if let Some(process) = &mut self.process {
                 process.lives[who].machine.set_terms(terms);
             }
+            self.rearm(who);
         }
     }
 
@@ -306,7 +313,20 @@ impl World {
     fn intrude(&mut self, who: usize) {
         self.tally.intrusions += 1;
         let now = self.now;
-        match self.chance.below(7) {
+        let kind = self.chance.below(7);
+        self.trace.say(now, || {
+            let kinds = [
+                "a placeholder",
+                "a placeholder",
+                "a neighbour's record",
+                "a later schema",
+                "a backup",
+                "nothing",
+                "a newer record",
+            ];
+            format!("somebody puts {} into the store of app{who}", kinds[usize::try_from(kind).unwrap()])
+        });
+        match kind {
             0 | 1 => {
                 let id = self.secrets[who].intrude(b"changeme", None, now);
                 self.secrets[who].strangers_own = Some(id);
@@ -318,6 +338,8 @@ impl World {
             }
             4 => self.restore_backup(who),
             5 => {
+                let written: Vec<u64> = self.secrets[who].written.keys().copied().collect();
+                self.oracle.cases[who].seen.extend(written);
                 self.secrets[who].empty(now);
                 self.destroyed(who);
             }

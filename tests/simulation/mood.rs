@@ -60,7 +60,7 @@ pub(crate) struct Role {
 impl Mood {
     pub(crate) fn draw(chance: &mut Chance) -> Self {
         let life = match chance.below(10) {
-            0 => chance.magnitude(5_000, 60_000),
+            0 => chance.magnitude(15_000, 60_000),
             1 | 2 => chance.magnitude(60_000, 1_200_000),
             3..=7 => chance.magnitude(1_200_000, 14_400_000),
             _ => chance.magnitude(14_400_000, 259_200_000),

@@ -40,6 +40,8 @@ pub(crate) struct Case {
     pub(crate) owed: Vec<Rt>,
     /// The grant that grantd goes by.
     pub(crate) accepted: Option<usize>,
+    /// Grants that the provider was told of: nothing of them is owed any more.
+    pub(crate) released: BTreeSet<usize>,
     /// Refresh tokens of consents that were accepted before they were durable.
     pub(crate) accepted_early: BTreeSet<usize>,
     word: Option<&'static str>,
@@ -189,7 +191,11 @@ impl World {
             self.broken("3", format_args!("app{who}: {name} is published before it is durable"));
         }
         self.check_lease(who, at, lease);
-        self.check_revived(who, at);
+        let family = self.ledger.ats[at.0].family;
+        self.check_revived(who, family);
+        if self.oracle.cases[who].ended.is_some() {
+            self.broken("5", format_args!("app{who}: {name} is served after the revocation"));
+        }
         let case = &mut self.oracle.cases[who];
         let before = case.published.replace(lease.generation);
         if before.is_some_and(|before| before > lease.generation) {
@@ -199,7 +205,9 @@ impl World {
             );
         }
         self.goes_by(who, at);
-        let from = self.ledger.ats[at.0].lease.map_or(now, |(from, _)| Timestamp::from_millis(from));
+        let (from, until) = self.ledger.ats[at.0].lease.unwrap_or((now.millis(), None));
+        let back = until.zip(lease.expires_at).map_or(0, |(until, shown)| until - shown.millis());
+        let from = Timestamp::from_millis(from - back);
         let board = Board { access: at, from, until: lease.expires_at, generation: lease.generation };
         if let Some(process) = &mut self.process {
             process.lives[who].board = Some(board);
@@ -209,7 +217,13 @@ impl World {
     fn check_lease(&mut self, who: usize, at: At, lease: &Lease) {
         let truth = self.ledger.ats[at.0].lease.map(|(_, until)| until);
         let shown = lease.expires_at.map(Timestamp::millis);
-        if truth.is_some_and(|truth| truth != shown) {
+        // Where the clock was set back meanwhile, the lease is shown to end that much earlier.
+        let later = match (truth, shown) {
+            (Some(Some(truth)), Some(shown)) => shown > truth,
+            (Some(truth), shown) => truth.is_some() != shown.is_some(),
+            (None, _) => false,
+        };
+        if later {
             self.broken(
                 "5",
                 format_args!("app{who}: {} ends at {truth:?} and is shown to end at {shown:?}", at.text()),
@@ -217,19 +231,17 @@ impl World {
         }
     }
 
-    /// Invariant 5: after a revocation only a later consent is served.
-    fn check_revived(&mut self, who: usize, at: At) {
+    /// Invariant 5: after a revocation only a later consent is served, or stored.
+    pub(crate) fn check_revived(&mut self, who: usize, family: usize) {
         let Some(ended) = self.oracle.cases[who].ended else { return };
-        let family = self.ledger.ats[at.0].family;
-        let later = self
-            .ledger
-            .codes
-            .iter()
-            .any(|code| code.family == Some(family) && code.brought_at >= ended.asked_at);
-        if later {
+        let mut codes = self.ledger.codes.iter();
+        if codes.any(|code| code.family == Some(family) && code.brought_at >= ended.asked_at) {
             (self.oracle.cases[who].ended, self.oracle.cases[who].clear) = (None, None);
-        } else {
-            self.broken("5", format_args!("app{who}: {} is served after the revocation", at.text()));
+        } else if ended.acknowledged {
+            self.broken(
+                "5",
+                format_args!("app{who}: grant {family} goes on after its revocation was acknowledged"),
+            );
         }
     }
 
@@ -347,7 +359,11 @@ impl World {
                     case.seen.insert(record.generation);
                 }
             }
-            (Flying::Store, Completion::IdTaken) => self.oracle.cases[who].id_taken = true,
+            (Flying::Tell(refresh), _) => self.was_told(who, refresh),
+            (Flying::Clear, Completion::Stored | Completion::StoredBeside) => {
+                self.oracle.cases[who].clear = None;
+            }
+            (Flying::Store | Flying::Clear, Completion::IdTaken) => self.oracle.cases[who].id_taken = true,
             _ => {}
         }
     }
@@ -404,8 +420,10 @@ impl World {
     }
 
     pub(crate) fn revocation_asked(&mut self, who: usize) -> Option<Ending> {
-        let asked_at = self.tally.events;
-        self.oracle.cases[who].ended.replace(Ending { asked_at, since: self.now, acknowledged: false })
+        let before = self.oracle.cases[who].ended;
+        let since = before.map_or(self.now, |ended| ended.since);
+        let acknowledged = before.is_some_and(|ended| ended.acknowledged);
+        self.oracle.cases[who].ended.replace(Ending { asked_at: self.tally.events, since, acknowledged })
     }
 
     /// The operator's request is answered: from here on it must hold whatever happens.

@@ -31,11 +31,10 @@ impl World {
         let family = self.ledger.ats[access.0].family;
         let case = &self.oracle.cases[who];
         // A later consent, or a later token of the same grant, took its place: it is only found again.
-        let stale =
-            sealed.purpose == Purpose::Refresh && case.accepted.is_some_and(|accepted| accepted > family);
+        let stale = case.accepted.is_some_and(|accepted| accepted > family);
         let older =
             case.owed.iter().any(|newer| self.ledger.rts[newer.0].family == family && *newer > refresh);
-        let over = self.ledger.rts[refresh.0].known.succeeded || !self.is_wanted(who, family);
+        let over = self.ledger.rts[refresh.0].known.succeeded || case.released.contains(&family);
         if let Some(presented) = presented {
             self.ledger.rts[presented.0].known.succeeded = true;
         }
@@ -46,11 +45,6 @@ impl World {
         if self.oracle.cases[who].accepted_early.contains(&family) {
             self.accept(who, family);
         }
-    }
-
-    /// Whether a grant is one that grantd still has to care for.
-    const fn is_wanted(&self, _who: usize, _family: usize) -> bool {
-        true
     }
 
     pub(crate) fn is_durable(&mut self, who: usize, at: At) -> bool {
@@ -66,17 +60,8 @@ impl World {
         if owed.is_empty() {
             return;
         }
-        let mark = self.disk.possible(who).filter_map(|body| match &body.kind {
-            Kind::Mark(mark) => Some(mark.generation),
-            Kind::Intent(_) | Kind::Answer(_) => None,
-        });
-        let mark = mark.max().unwrap_or(0);
         for rt in owed {
-            let on_disk = self.disk.sure(who).any(|body| match &body.kind {
-                Kind::Answer(sealed) => sealed.generation > mark && body.tokens().1 == Some(rt),
-                Kind::Intent(_) | Kind::Mark(_) => false,
-            });
-            if !on_disk && !self.secrets[who].holds(rt) {
+            if !self.is_kept(who, rt) {
                 let good = self.is_good(who, rt);
                 self.broken(
                     "B7",
@@ -87,6 +72,23 @@ impl World {
                 );
             }
         }
+    }
+
+    fn is_kept(&self, who: usize, rt: Rt) -> bool {
+        self.is_on_disk(who, rt) || self.secrets[who].holds(rt)
+    }
+
+    /// Whether a start would find the token on the disk, whatever a crash did to it.
+    fn is_on_disk(&self, who: usize, rt: Rt) -> bool {
+        let marks = self.disk.possible(who).filter_map(|body| match &body.kind {
+            Kind::Mark(mark) => Some(mark.generation),
+            Kind::Intent(_) | Kind::Answer(_) => None,
+        });
+        let mark = marks.max().unwrap_or(0);
+        self.disk.sure(who).any(|body| match &body.kind {
+            Kind::Answer(sealed) => sealed.generation > mark && body.tokens().1 == Some(rt),
+            Kind::Intent(_) | Kind::Mark(_) => false,
+        })
     }
 
     /// The board shows a token of this grant: grantd goes by it now.
@@ -132,6 +134,7 @@ impl World {
         } else {
             self.oracle.cases[who].accepted_early.insert(family);
         }
+        self.check_revived(who, family);
         let value: Rc<[u8]> = record.to_json().expose_secret().into();
         let case = &mut self.oracle.cases[who];
         let Some(access) = record.access_token.as_ref().map(|token| At::of(token.expose_secret())) else {
@@ -189,7 +192,8 @@ impl World {
         }
         let secret = &self.secrets[who];
         let strange = before.current.is_some() && before.current == secret.strangers_own;
-        let ours_before = secret.written.len() > 1;
+        let ours = |id: &&Id| matches!(id, Id::Ours(generation) if *generation != record.generation);
+        let ours_before = secret.versions.keys().any(|id| ours(&id));
         if strange && after.current != before.current && !stranger_is_new && ours_before {
             self.broken("11", format_args!("app{who}: a stranger's value is no longer current"));
         }
@@ -220,6 +224,10 @@ impl World {
             return;
         }
         let Some(newest) = case.owed.last().copied() else { return };
+        // Where an operator has taken its label away, grantd cannot know of it.
+        if !self.is_on_disk(who, newest) && !self.secrets[who].shows(newest) {
+            return;
+        }
         let Some(refresh) = refresh else {
             return self.broken(
                 "B7",
@@ -247,13 +255,14 @@ impl World {
         let (ledger, case) = (&self.ledger, &mut self.oracle.cases[who]);
         let family = ledger.rts[refresh.0].family;
         case.owed.retain(|rt| ledger.rts[rt.0].family != family);
+        case.released.insert(family);
     }
 
     /// An operator deleted the secret: what only it held is gone by their hand.
     pub(crate) fn destroyed(&mut self, who: usize) {
-        let disk = &self.disk;
-        let kept: Vec<Rt> = disk.sure(who).filter_map(|body| body.tokens().1).collect();
-        self.oracle.cases[who].owed.retain(|rt| kept.contains(rt));
+        let kept: Vec<Rt> =
+            self.oracle.cases[who].owed.iter().copied().filter(|rt| self.is_kept(who, *rt)).collect();
+        self.oracle.cases[who].owed = kept;
     }
 
     /// Whether the run may end: nothing goes wrong any more, a life has passed since, and all is well.
@@ -278,7 +287,8 @@ impl World {
             return live.machine.is_busy().then(|| "never comes to rest".into());
         };
         if !self.is_good(who, rt) {
-            let named = view.status == Status::NeedsReauth;
+            let endless = live.board.is_some_and(|board| board.until.is_none());
+            let named = view.status == Status::NeedsReauth || (endless && view.message.contains("in doubt"));
             return (!named).then(|| format!("{} is dead at the provider, and nobody is told", rt.text()));
         }
         let served = live.board.is_some_and(|board| self.ledger.access_lives(board.access, self.now));
@@ -298,6 +308,11 @@ impl World {
     fn unfinished(&self, who: usize, status: Status) -> Option<String> {
         let process = self.process.as_ref()?;
         let machine = &process.lives[who].machine;
+        let nothing = self.oracle.cases[who].owed.is_empty() && process.lives[who].board.is_none();
+        if status == Status::Pending && nothing {
+            // The disk never took the tombstone, and an operator threw the cleared record away: nothing is left to serve.
+            return None;
+        }
         if status != Status::Revoked {
             return Some(format!("was revoked, and is {status:?}"));
         }

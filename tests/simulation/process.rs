@@ -25,8 +25,8 @@ pub(crate) struct Process {
     pub(crate) draining: bool,
     armed: Option<i64>,
     turn: u64,
-    /// The wall clock was set back since the engine last looked.
-    pub(crate) set_back: bool,
+    /// By how much the wall clock was set back since the engine last looked.
+    set_back: Option<Duration>,
 }
 
 /// One integration in the engine's hands.
@@ -55,6 +55,8 @@ pub(crate) enum Flying {
     Exchange,
     Load,
     Store,
+    Clear,
+    Tell(Option<Rt>),
     Other,
 }
 
@@ -90,7 +92,7 @@ impl World {
             draining: false,
             armed: None,
             turn: 0,
-            set_back: false,
+            set_back: None,
         });
         self.trace.say(self.now, || format!("grantd starts, run {}", self.run));
         self.oracle_starts(&found);
@@ -99,8 +101,17 @@ impl World {
         }
     }
 
+    /// The engine's first act in every turn.
+    pub(crate) fn look_at_the_clock(&mut self) {
+        let Some(by) = self.process.as_mut().and_then(|process| process.set_back.take()) else { return };
+        for who in 0..self.roles.len() {
+            self.feed(who, Event::ClockSetBack(by));
+        }
+    }
+
     /// One turn for one integration: the event in, the effects out, the board up to date.
     pub(crate) fn feed(&mut self, who: usize, event: Event) {
+        self.look_at_the_clock();
         let now = self.wall();
         let Some(process) = &mut self.process else { return };
         let line = self.trace.loud.then(|| crate::report::event(&event));
@@ -173,7 +184,7 @@ impl World {
                 let refresh = refresh_token.map(|token| Rt::of(token.expose_secret()));
                 let access = access_token.map(|token| At::of(token.expose_secret()));
                 self.tells_provider(who, refresh);
-                self.fly(who, op, Flying::Other);
+                self.fly(who, op, Flying::Tell(refresh));
                 self.send(who, op, Request::Revoke(refresh, access));
             }
             Effect::Store { op, record } => {
@@ -183,7 +194,7 @@ impl World {
             }
             Effect::Clear { op, record } => {
                 self.clears(who, &record);
-                self.fly(who, op, Flying::Store);
+                self.fly(who, op, Flying::Clear);
                 self.begin_write(who, op, Write::clear(record));
             }
             Effect::Load { op } => {
@@ -218,6 +229,7 @@ impl World {
 
     /// An effect ended, and the daemon is there to hear of it.
     pub(crate) fn ended(&mut self, who: usize, op: Op, end: Completion) {
+        self.look_at_the_clock();
         let Some(process) = &mut self.process else { return };
         let Some(what) = process.flying.remove(&(who, op.0)) else { return };
         self.heard(who, what, &end);
@@ -243,6 +255,13 @@ impl World {
             return self.crash("after the disk had done its work, before anyone heard of it");
         }
         self.ended(who, op, end);
+    }
+
+    pub(crate) fn rearm(&mut self, who: usize) {
+        if let Some(process) = &mut self.process {
+            process.lives[who].deadline = process.lives[who].machine.deadline();
+        }
+        self.arm();
     }
 
     fn settle(&mut self, who: usize) {
@@ -282,7 +301,9 @@ impl World {
         }
         let hop = self.chance.between(0, 10_000);
         let Some(process) = &mut self.process else { return };
-        process.set_back |= by < 0;
+        // The engine looks at the clock at every turn and once a hop: it sees the step less what passed since its last look.
+        let step = -by - self.chance.between(0, hop);
+        process.set_back = (step >= 1000).then(|| Duration::from_millis(step.unsigned_abs()));
         process.armed = Some(self.now + hop);
         process.turn += 1;
         let (run, turn) = (process.run, process.turn);
@@ -296,7 +317,7 @@ impl World {
             return;
         }
         process.armed = None;
-        process.set_back = false;
+        self.look_at_the_clock();
         loop {
             let Some(process) = &self.process else { return };
             let due = process

@@ -142,7 +142,8 @@ impl Secret {
             Some((_, Some(_))) => Verdict::Ours,
             Some((id, None)) => {
                 let labelled = [labels.current, labels.previous, labels.next];
-                let before_ours = !labelled.into_iter().flatten().any(|id| ours(id).is_some());
+                let before_ours = !labelled.into_iter().flatten().any(|id| ours(id).is_some())
+                    && !self.versions.contains_key(&Id::Ours(1));
                 let Some(version) = self.versions.get(&id) else { return Verdict::Stop };
                 match Record::from_json(&version.value, &record.identity) {
                     Ok(found) if found.generation > record.generation => Verdict::Newer,
@@ -263,6 +264,8 @@ impl Secret {
     /// The secret is deleted and made anew.
     pub(crate) fn empty(&mut self, now: i64) {
         self.versions.clear();
+        // The new secret has an ARN of its own, and so have its ids.
+        self.written.clear();
         self.labels = Labels::default();
         self.strangers_own = None;
         self.touched_at = now;
@@ -271,6 +274,15 @@ impl Secret {
 
     pub(crate) fn holds(&self, rt: Rt) -> bool {
         self.versions.values().any(|version| version.refresh == Some(rt))
+    }
+
+    /// Whether a reader of the labels that count finds this token.
+    pub(crate) fn shows(&self, rt: Rt) -> bool {
+        let labels = [self.labels.current, self.labels.next];
+        labels
+            .into_iter()
+            .flatten()
+            .any(|id| self.versions.get(&id).is_some_and(|one| one.refresh == Some(rt)))
     }
 
     pub(crate) fn labelled(&self) -> impl Iterator<Item = &Version> {

@@ -383,7 +383,7 @@ impl World {
 
     fn is_flying(&self, who: usize, op: Op) -> bool {
         self.process.as_ref().is_some_and(|process| {
-            matches!(process.flying.get(&(who, op.0)), Some(Flying::Load | Flying::Store))
+            matches!(process.flying.get(&(who, op.0)), Some(Flying::Load | Flying::Store | Flying::Clear))
         })
     }
 }

@@ -177,10 +177,22 @@ impl SecretsManager {
             Some((_, Some(_))) if labels_left => Ok(Verdict::OursAndLabel),
             Some((_, Some(_))) => Ok(Verdict::Ours),
             Some((version, None)) => {
-                let before_ours = !versions(described).any(|version| ours(version).is_some());
                 let value = self.value(client, arn, version).await?;
+                let labelled = versions(described).any(|version| ours(version).is_some());
+                // Whoever wrote twice took both labels from our first generation.
+                let before_ours =
+                    !labelled && !(record.generation == 2 && self.has_first(client, arn).await?);
                 judge_unknown(value.expose_secret(), record, before_ours)
             }
+        }
+    }
+
+    /// Whether our first generation was ever written, whatever labels it has left.
+    async fn has_first(&self, client: &Client, arn: &str) -> Result<bool, StoreFault> {
+        match self.value(client, arn, &version_id(arn, 1).to_string()).await {
+            Ok(_) => Ok(true),
+            Err(StoreFault::Missing) => Ok(false),
+            Err(fault) => Err(fault),
         }
     }
 
