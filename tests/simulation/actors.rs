@@ -6,7 +6,9 @@ use crate::disk::Weather as DiskWeather;
 use crate::provider::{Code, Trouble, Who};
 use crate::store::{Id, REFUSALS, Weather as StoreWeather};
 use crate::world::{Happening, World};
-use grantd::lifecycle::{Action, Asker, Event, Exchange, Frozen, Record, RecordStatus, Status};
+use grantd::lifecycle::{
+    AccountChange, Action, Asker, Event, Exchange, Frozen, Record, RecordStatus, Status,
+};
 use grantd::secret::{AccessToken, AuthCode, RefreshToken};
 use std::time::Duration;
 
@@ -269,7 +271,10 @@ impl World {
             nonce: None,
         };
         self.consent_begins(who);
-        self.feed(who, Event::CodeReceived(Box::new(Exchange { code, frozen })));
+        self.feed(
+            who,
+            Event::CodeReceived(Box::new(Exchange { code, frozen, account: AccountChange::Allowed })),
+        );
     }
 
     fn revoke(&mut self, who: usize) {

@@ -9,7 +9,7 @@ use crate::oracle::issued;
 use crate::provider::{At, Rt};
 use crate::store::{Id, Labels};
 use crate::world::World;
-use grantd::lifecycle::{Purpose, Record, RecordStatus, Sealed, Status};
+use grantd::lifecycle::{Record, RecordStatus, Sealed, Status};
 use std::rc::Rc;
 
 impl World {

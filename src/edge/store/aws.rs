@@ -181,7 +181,7 @@ impl SecretsManager {
                 let labelled = versions(described).any(|version| ours(version).is_some());
                 // Whoever wrote twice took both labels from our first generation.
                 let before_ours =
-                    !labelled && !(record.generation == 2 && self.has_first(client, arn).await?);
+                    !(labelled || record.generation == 2 && self.has_first(client, arn).await?);
                 judge_unknown(value.expose_secret(), record, before_ours)
             }
         }
