@@ -7,8 +7,8 @@ use crate::edge::spool::Spool;
 use crate::edge::store::Store;
 use crate::engine::{AuthorizationRequest, Authorized, Authorizer, Entropy, Pending, Performer};
 use crate::lifecycle::{
-    Action, Beginning, Code, Completion, Effect, Identity, IntegrationId, Refusal, Sealed, Spent, SpoolFault,
-    StoreFault, Trial, WireFault,
+    Action, Beginning, Code, Completion, Effect, Identity, IntegrationId, Refusal, Sealed, Spent, StoreFault,
+    Trial, WireFault,
 };
 use crate::secret::Nonce;
 use arc_swap::ArcSwap;
@@ -108,9 +108,14 @@ impl Edges {
     ) -> Pending<Completion> {
         let (spool, identity) = (self.spool.clone(), identity.clone());
         Box::pin(async move {
-            tokio::task::spawn_blocking(move || work(&spool, &identity))
-                .await
-                .unwrap_or(Completion::SealFailed(SpoolFault::Broken))
+            match tokio::task::spawn_blocking(move || work(&spool, &identity)).await {
+                Ok(end) => end,
+                // A bug in the spool: the engine knows what each effect has to end in then.
+                Err(broken) => match broken.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(_cancelled) => std::future::pending().await,
+                },
+            }
         })
     }
 }

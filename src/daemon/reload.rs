@@ -69,8 +69,11 @@ impl Reloader {
     }
 
     async fn reload(&mut self, handle: &Handle) -> Result<String, String> {
-        let Checked { config, warnings } = (self.rereads)().map_err(|problems| problems.to_string())?;
+        let Checked { mut config, warnings } = (self.rereads)().map_err(|problems| problems.to_string())?;
         self.check_places(&config)?;
+        let restart = self.needs_restart(&config);
+        // The lock, the spool and the sealed files stay where they are until then.
+        config.state = self.now.state.clone();
         let plain = |error: StartError| error.to_string();
         let settings = open_settings(&config, &mut self.composer).map_err(plain)?;
         let fresh = self.composer.routes(&config, &self.key).map_err(|error| error.to_string())?;
@@ -91,7 +94,7 @@ impl Reloader {
             config.integrations.len(),
             config.bindings.len()
         );
-        for needs in self.needs_restart(&config) {
+        for needs in restart {
             said.push_str(&format!("\n{needs} changed: that needs a restart"));
         }
         for warning in warnings {

@@ -199,6 +199,7 @@ impl Daemon {
         let end = tokio::select! {
             () = until => Ok(()),
             broken = first_broken(&mut self.tasks) => Err(broken),
+            () = has_ended(&self.app) => Err(Broken),
         };
         systemd::stopping();
         tracing::info!("stopping");
@@ -226,6 +227,14 @@ impl Daemon {
     "a part of the daemon broke off: this is a bug, please report it with the log; nothing that was sealed is lost"
 )]
 pub struct Broken;
+
+/// Waits for the app socket's thread to end before it was asked to.
+async fn has_ended(app: &std::thread::JoinHandle<()>) {
+    let mut look = tokio::time::interval(Duration::from_secs(1));
+    while !app.is_finished() {
+        let _at = look.tick().await;
+    }
+}
 
 /// Waits for a part that ends by a panic. Parts that end by themselves, such as a watchdog that nobody wants, do not count.
 async fn first_broken(tasks: &mut JoinSet<()>) -> Broken {

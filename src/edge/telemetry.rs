@@ -4,7 +4,9 @@
 //! (invariant 10).
 
 use std::io::IsTerminal as _;
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -37,13 +39,10 @@ pub fn begin(filter: &str) -> Result<(), NotAFilter> {
     #[expect(clippy::disallowed_methods, reason = "the logging edge owns this variable")]
     let chosen = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
     let chosen = chosen.as_deref().unwrap_or(filter);
-    let mut filter = EnvFilter::try_new(chosen).map_err(|_parse| NotAFilter(chosen.into()))?;
-    for chatty in CHATTY {
-        if let Ok(directive) = format!("{chatty}=warn").parse() {
-            filter = filter.add_directive(directive);
-        }
-    }
-    let registry = tracing_subscriber::registry().with(filter);
+    let filter = EnvFilter::try_new(chosen).map_err(|_parse| NotAFilter(chosen.into()))?;
+    // A second filter that no directive reaches: the first one's most specific directive wins, whatever it lets through.
+    let quiet = filter_fn(|what| is_quiet(what.target(), *what.level()));
+    let registry = tracing_subscriber::registry().with(filter).with(quiet);
     let _already_begun = if is_terminal() {
         registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr)).try_init()
     } else {
@@ -52,6 +51,12 @@ pub fn begin(filter: &str) -> Result<(), NotAFilter> {
             .try_init()
     };
     Ok(())
+}
+
+/// Whether a target may say something at a level: those that would write bytes of requests at WARN and above only.
+fn is_quiet(target: &str, level: Level) -> bool {
+    let name = target.split("::").next().unwrap_or(target);
+    level <= Level::WARN || !CHATTY.contains(&name)
 }
 
 /// Crates whose lower levels show requests, answers or credentials.
@@ -73,3 +78,18 @@ const CHATTY: &[&str] = &[
     "rustls",
     "tower",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::is_quiet;
+    use tracing::Level;
+
+    #[test]
+    fn crates_that_would_write_requests_are_kept_quiet_whatever_was_asked_for() {
+        for target in ["aws_smithy_runtime::client::orchestrator", "hyper::proto::h1", "rustls"] {
+            assert!(!is_quiet(target, Level::TRACE) && !is_quiet(target, Level::INFO), "{target}");
+            assert!(is_quiet(target, Level::WARN) && is_quiet(target, Level::ERROR), "{target}");
+        }
+        assert!(is_quiet("grantd::engine::run", Level::TRACE));
+    }
+}

@@ -313,7 +313,8 @@ impl Engine {
             Err(refusal) => return answer(reply, Err(refusal)),
         };
         let id = returned.identity.integration.clone();
-        let Some(live) = self.lives.get_mut(&id).filter(|live| !live.leaving) else {
+        let same = |live: &&mut Live| !live.leaving && live.identity == returned.identity;
+        let Some(live) = self.lives.get_mut(&id).filter(same) else {
             return answer(reply, Err(not_found()));
         };
         if live.consents.len() >= MOST_WAITERS {

@@ -30,8 +30,9 @@ impl Person {
     pub fn of(claims: &Map<String, Value>) -> Option<Self> {
         let mut kept: BTreeMap<String, Vec<String>> =
             claims.iter().map(|(name, value)| (name.clone(), texts(value))).collect();
-        // An address that the issuer itself calls unverified says nothing about who this is (OIDC Core §5.7).
-        if claims.get("email_verified") == Some(&Value::Bool(false)) {
+        // An address that the issuer does not call verified says nothing about who this is (OIDC Core §5.7). Some write text.
+        let verified = |said: &Value| *said == Value::Bool(true) || said.as_str() == Some("true");
+        if claims.get("email_verified").is_some_and(|said| !verified(said)) {
             kept.remove("email");
         }
         let first = |name: &str| kept.get(name)?.first().filter(|text| !text.is_empty()).cloned();
@@ -111,9 +112,14 @@ mod tests {
     #[test]
     fn an_unverified_address_makes_nobody_an_administrator() {
         let admins = Admins { claim: "email".into(), contains: "a@acme.example".into() };
-        let with = |verified: bool| {
+        let with = |verified: Value| {
             person(&json!({ "sub": "1", "email": "a@acme.example", "email_verified": verified })).unwrap()
         };
-        assert!(admins.include(&with(true)) && !admins.include(&with(false)));
+        for good in [json!(true), json!("true")] {
+            assert!(admins.include(&with(good)));
+        }
+        for bad in [json!(false), json!("false"), json!(0), Value::Null] {
+            assert!(!admins.include(&with(bad.clone())), "{bad}");
+        }
     }
 }

@@ -127,7 +127,13 @@ impl Provider {
 
     /// Presents a refresh token, once.
     pub async fn refresh(&self, token: &RefreshToken) -> Spent {
-        match self.endpoints().await.map(|endpoints| endpoints.token) {
+        // What is spelled out needs no discovery, and no wait for it.
+        let spelled = self.0.registration.endpoints.token.clone();
+        let endpoint = match spelled {
+            Some(endpoint) => Ok(Some(endpoint)),
+            None => self.endpoints().await.map(|endpoints| endpoints.token),
+        };
+        match endpoint {
             Ok(Some(endpoint)) => self.spend(|client| requests::refresh(client, &endpoint, token)).await,
             Ok(None) | Err(ProviderError::Misconfigured(_)) => Spent::NotSent(WireFault::Misconfigured),
             Err(ProviderError::Unreachable) => Spent::NotSent(WireFault::Connect),

@@ -15,7 +15,8 @@ use url::Url;
 /// One issuer, and what was discovered about it.
 pub(super) struct Discovery {
     issuer: String,
-    kept: Mutex<Option<(Timestamp, Arc<Discovered>)>>,
+    /// The last outcome, and until when it counts.
+    kept: Mutex<Option<(Timestamp, Last)>>,
 }
 
 /// What an issuer's document says.
@@ -28,6 +29,8 @@ pub(super) struct Discovered {
     /// The scopes that it names.
     pub(super) scopes: Option<Vec<String>>,
 }
+
+type Last = Result<Arc<Discovered>, Undiscovered>;
 
 /// Why discovery failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,19 +52,21 @@ impl Discovery {
         now: Timestamp,
     ) -> Result<Arc<Discovered>, Undiscovered> {
         let mut kept = self.kept.lock().await;
-        if let Some((at, found)) = kept.as_ref()
-            && now.since(*at) < FRESH
+        if let Some((until, last)) = kept.as_ref()
+            && now < *until
+            && until.since(now) <= FRESH
         {
-            return Ok(Arc::clone(found));
+            return last.clone();
         }
-        match self.fetch(transport).await {
-            Ok(found) => {
-                let found = Arc::new(found);
-                *kept = Some((now, Arc::clone(&found)));
-                Ok(found)
-            }
-            Err(why) => kept.as_ref().map(|(_, found)| Arc::clone(found)).ok_or(why),
-        }
+        let old = kept.take().and_then(|(_, last)| last.ok());
+        // A failure is remembered too: who waits for the same document must not each wait for the same silence.
+        let (wait, last) = match (self.fetch(transport).await, old) {
+            (Ok(found), _) => (FRESH, Ok(Arc::new(found))),
+            (Err(_), Some(old)) => (WITH_AN_OLD_ONE, Ok(old)),
+            (Err(why), None) => (WITHOUT, Err(why)),
+        };
+        *kept = Some((now.plus(wait), last.clone()));
+        last
     }
 
     async fn fetch(&self, transport: &Transport) -> Result<Discovered, Undiscovered> {
@@ -129,3 +134,7 @@ impl Document {
 }
 
 const FRESH: Duration = Duration::from_secs(3600);
+/// How long a failure counts while an older document is there.
+const WITH_AN_OLD_ONE: Duration = Duration::from_secs(60);
+/// How long it counts while there is none.
+const WITHOUT: Duration = Duration::from_secs(2);
