@@ -31,6 +31,8 @@ pub(crate) enum Act {
     AdminRevokes(usize),
     Intrude(usize),
     Reload(usize),
+    /// An operator puts right what somebody did to the store.
+    Mend(usize),
     /// A person looks at the status, and asks for a refresh where it says that something was in the way.
     PersonLooks(usize),
 }
@@ -157,6 +159,7 @@ impl World {
             | Act::Disk(DiskWeather::Fine)
             | Act::Cron(..)
             | Act::PersonLooks(_)
+            | Act::Mend(_)
             | Act::KillIfDraining(_) => true,
             _ => !self.calm,
         };
@@ -208,6 +211,7 @@ impl World {
             Act::Intrude(who) => self.intrude(who),
             Act::Reload(who) => self.reload(who),
             Act::PersonLooks(who) => self.person_looks(who),
+            Act::Mend(who) => self.mend(who),
         }
     }
 
@@ -331,8 +335,12 @@ impl World {
                 let id = self.secrets[who].intrude(b"changeme", None, now);
                 self.secrets[who].strangers_own = Some(id);
             }
-            2 => self.copy_a_neighbour(who),
+            2 => {
+                self.copy_a_neighbour(who);
+                self.mend_soon(who);
+            }
             3 => {
+                self.mend_soon(who);
                 let id = self.secrets[who].intrude(br#"{"schema":"grantd/9"}"#, None, now);
                 self.secrets[who].strangers_own = Some(id);
             }
@@ -346,6 +354,12 @@ impl World {
             _ => self.write_newer(who),
         }
         self.oracle.stale = true;
+    }
+
+    /// Nobody lets a secret that grantd must not touch stand for ever; grantd asks every few seconds meanwhile.
+    fn mend_soon(&mut self, who: usize) {
+        let wait = self.chance.magnitude(10_000, 7_200_000);
+        self.after(wait, Happening::Act(Act::Mend(who)));
     }
 
     fn copy_a_neighbour(&mut self, who: usize) {
@@ -383,7 +397,7 @@ impl World {
             return;
         }
         self.admin_revokes(who);
-        let issue = self.ledger.begin(who, true, life.map(|life| self.now + life));
+        let issue = self.ledger.begin((who, self.tally.events), true, life.map(|life| self.now + life));
         let (wall, generation) = (self.wall(), highest + 5 + self.chance.below(3));
         let until = life.map(|life| wall.plus(Duration::from_millis(life.unsigned_abs())));
         let record = Record {

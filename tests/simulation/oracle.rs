@@ -49,8 +49,8 @@ pub(crate) struct Case {
     pub(crate) last_presented: Option<Rt>,
     /// The store was read since the provider last said "invalid grant".
     reread: bool,
-    /// Not before this time by the wall clock, set at this true time.
-    wait: Option<(Timestamp, i64)>,
+    /// Not before this time by the wall clock, set at this true time, for this grant.
+    wait: Option<(Timestamp, i64, usize)>,
     pub(crate) id_taken: bool,
     /// The generation and the bytes under which an answer was last sent to the store in this run.
     pub(crate) writes: BTreeMap<At, (u64, Rc<[u8]>)>,
@@ -234,8 +234,7 @@ impl World {
     /// Invariant 5: after a revocation only a later consent is served, or stored.
     pub(crate) fn check_revived(&mut self, who: usize, family: usize) {
         let Some(ended) = self.oracle.cases[who].ended else { return };
-        let mut codes = self.ledger.codes.iter();
-        if codes.any(|code| code.family == Some(family) && code.brought_at >= ended.asked_at) {
+        if self.ledger.families[family].given_at >= ended.asked_at {
             (self.oracle.cases[who].ended, self.oracle.cases[who].clear) = (None, None);
         } else if ended.acknowledged {
             self.broken(
@@ -292,6 +291,8 @@ impl World {
         let (rotation, outage) = (terms.rotation, terms.outage);
         let single = matches!(rotation, Rotation::Grace(_) | Rotation::Strict);
         let Known { doubt, succeeded, refused_in, stored, .. } = self.ledger.rts[rt.0].known;
+        let family = self.ledger.rts[rt.0].family;
+        self.check_revived(who, family);
         if self.oracle.cases[who].ended.is_some() {
             self.broken("5", format_args!("app{who}: {name} is spent after the revocation"));
         }
@@ -320,7 +321,7 @@ impl World {
             );
         }
         let (now, wait) = (self.wall(), self.oracle.cases[who].wait);
-        if wait.is_some_and(|(until, since)| now < until && self.jumped_at < since) {
+        if wait.is_some_and(|(until, since, of)| now < until && self.jumped_at < since && of == family) {
             self.broken(
                 "6",
                 format_args!("app{who}: {name} is presented again before the time the provider asked for"),
@@ -375,6 +376,7 @@ impl World {
             Spent::Answered(answer) => meaning_of(answer),
         };
         let (wall, now, run) = (self.wall(), self.now, self.run);
+        let family = self.ledger.rts[rt.0].family;
         let known = &mut self.ledger.rts[rt.0].known;
         match meaning {
             Meaning::Ambiguous => {}
@@ -386,7 +388,7 @@ impl World {
                 if known.doubts == 0 {
                     known.doubt = None;
                 }
-                let wait = wait.map(|wait| (wall.plus(wait.min(Duration::from_secs(3600))), now));
+                let wait = wait.map(|wait| (wall.plus(wait.min(Duration::from_secs(3600))), now, family));
                 self.oracle.cases[who].wait = wait;
             }
         }

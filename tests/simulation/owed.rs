@@ -9,7 +9,7 @@ use crate::oracle::issued;
 use crate::provider::{At, Rt};
 use crate::store::{Id, Labels};
 use crate::world::World;
-use grantd::lifecycle::{Purpose, Record, RecordStatus, Sealed, Status};
+use grantd::lifecycle::{Record, RecordStatus, Sealed, Status};
 use std::rc::Rc;
 
 impl World {
@@ -260,8 +260,12 @@ impl World {
 
     /// An operator deleted the secret: what only it held is gone by their hand.
     pub(crate) fn destroyed(&mut self, who: usize) {
-        let kept: Vec<Rt> =
-            self.oracle.cases[who].owed.iter().copied().filter(|rt| self.is_kept(who, *rt)).collect();
+        let kept: Vec<Rt> = self.oracle.cases[who]
+            .owed
+            .iter()
+            .copied()
+            .filter(|rt| self.is_kept(who, *rt) && !self.ledger.rts[rt.0].known.stored)
+            .collect();
         self.oracle.cases[who].owed = kept;
     }
 
