@@ -146,6 +146,7 @@ impl Integration {
         let Some(Unstored { sealed, .. }) = &self.unstored else { return };
         let outlasts = sealed.purpose == Purpose::Exchange && sealed.answer.received_at > theirs.written_at;
         if theirs.status == RecordStatus::Revoked && !outlasts {
+            self.drop_unstored();
             return self.revoke();
         }
         self.renumber(theirs.generation, now);

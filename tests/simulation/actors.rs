@@ -391,7 +391,7 @@ impl World {
 
     /// An operator consents elsewhere and puts the newer record into the store by hand; the old grant ends.
     fn write_newer(&mut self, who: usize) {
-        let highest = self.secrets[who].written.keys().last().copied().unwrap_or(0);
+        let highest = self.newest_in_store(who).map_or(0, |(generation, _)| generation);
         let (life, renewable) = (self.provider_of(who).life, self.provider_of(who).renewable);
         if highest == 0 || !renewable {
             return;
@@ -454,21 +454,24 @@ impl World {
 
     /// What a stranger wrote goes, and the newest generation is current again.
     fn mend(&mut self, who: usize) {
+        let newest = self.newest_in_store(who);
         let secret = &mut self.secrets[who];
-        let newest = secret.versions.iter().filter_map(|(id, version)| {
-            let text = std::str::from_utf8(&version.value).unwrap_or("");
-            let record = Record::from_json(text.as_bytes(), &self.roles[who].identity).ok()?;
-            Some((record.generation, *id))
-        });
-        let newest = newest.max();
-        if let Some((_, id)) = newest
-            && secret.labels.current != Some(id)
-        {
-            secret.relabel(id, self.now);
-        } else if newest.is_none() {
-            secret.empty(self.now);
+        match newest {
+            Some((_, id)) if secret.labels.current != Some(id) => secret.relabel(id, self.now),
+            Some(_) => {}
+            None => secret.empty(self.now),
         }
         secret.strangers_own = None;
+        self.oracle.stale = true;
+    }
+
+    /// The highest generation of this integration's own records, and where it is.
+    fn newest_in_store(&self, who: usize) -> Option<(u64, Id)> {
+        let records = self.secrets[who].versions.iter().filter_map(|(id, version)| {
+            let record = Record::from_json(&version.value, &self.roles[who].identity).ok()?;
+            Some((record.generation, *id))
+        });
+        records.max()
     }
 
     pub(crate) fn look_again(&mut self) {

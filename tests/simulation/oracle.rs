@@ -69,6 +69,8 @@ pub(crate) struct Ending {
     /// By true time.
     pub(crate) since: i64,
     pub(crate) acknowledged: bool,
+    /// A crash came before it was durable and before anybody was told: grantd may have forgotten it, or find it in the store.
+    pub(crate) forgotten: bool,
 }
 
 /// What an answer of a token endpoint means to an impartial reader.
@@ -139,9 +141,11 @@ impl World {
             case.word = Some("pending");
             case.needs_reauth = found.mark.standing == Standing::NeedsReauth;
             let kept = matches!(found.mark.standing, Standing::Revoking | Standing::Revoked);
-            case.ended = case.ended.filter(|ended| ended.acknowledged || kept);
             if let Some(ended) = &mut case.ended {
-                ended.acknowledged = true;
+                // Only the store knew, and an operator has put an older record back since.
+                let undone = !kept && self.secrets[who].touched_at > ended.since;
+                ended.acknowledged = (ended.acknowledged && !undone) || kept;
+                ended.forgotten = !ended.acknowledged;
             }
         }
     }
@@ -193,7 +197,7 @@ impl World {
         self.check_lease(who, at, lease);
         let family = self.ledger.ats[at.0].family;
         self.check_revived(who, family);
-        if self.oracle.cases[who].ended.is_some() {
+        if self.is_ended(who) {
             self.broken("5", format_args!("app{who}: {name} is served after the revocation"));
         }
         let case = &mut self.oracle.cases[who];
@@ -242,6 +246,10 @@ impl World {
                 format_args!("app{who}: grant {family} goes on after its revocation was acknowledged"),
             );
         }
+    }
+
+    fn is_ended(&self, who: usize) -> bool {
+        self.oracle.cases[who].ended.is_some_and(|ended| !ended.forgotten)
     }
 
     /// Invariant 4: a lease that lives is taken away by its end or by a revocation alone.
@@ -293,7 +301,7 @@ impl World {
         let Known { doubt, succeeded, refused_in, stored, .. } = self.ledger.rts[rt.0].known;
         let family = self.ledger.rts[rt.0].family;
         self.check_revived(who, family);
-        if self.oracle.cases[who].ended.is_some() {
+        if self.is_ended(who) {
             self.broken("5", format_args!("app{who}: {name} is spent after the revocation"));
         }
         if succeeded && single {
@@ -425,7 +433,8 @@ impl World {
         let before = self.oracle.cases[who].ended;
         let since = before.map_or(self.now, |ended| ended.since);
         let acknowledged = before.is_some_and(|ended| ended.acknowledged);
-        self.oracle.cases[who].ended.replace(Ending { asked_at: self.tally.events, since, acknowledged })
+        let (asked_at, forgotten) = (self.tally.events, false);
+        self.oracle.cases[who].ended.replace(Ending { asked_at, since, acknowledged, forgotten })
     }
 
     /// The operator's request is answered: from here on it must hold whatever happens.
