@@ -44,7 +44,7 @@ impl Integration {
         self.note("revoked", "");
         self.give_way();
         self.refuse_waiting();
-        self.out.push(Effect::Mark { op, mark: self.marked(), slot: SlotFate::Kept });
+        self.push_mark(op, self.marked(), SlotFate::Kept);
     }
 
     fn refuse_waiting(&mut self) {
@@ -87,7 +87,7 @@ impl Integration {
             ending.tombstone = Tombstone::Missing;
             ending.stage = Stage::Marking(op);
         }
-        self.out.push(Effect::Mark { op, mark: self.marked(), slot: SlotFate::Kept });
+        self.push_mark(op, self.marked(), SlotFate::Kept);
     }
 
     pub(super) fn ending_done(&mut self, end: Completion, now: Timestamp) {
@@ -146,6 +146,10 @@ impl Integration {
             Life::Restoring(_) | Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => 0,
         };
         match loaded {
+            // A replica that lags, or an older record that somebody put back: the newest token is asked for a while.
+            Loaded::Record(record) if record.generation < self.mark.generation && attempts < 5 => {
+                self.end_later("store_is_behind", now);
+            }
             Loaded::Record(record) => {
                 self.mark.generation = self.mark.generation.max(record.generation);
                 if record.status == RecordStatus::Revoked {
@@ -170,7 +174,7 @@ impl Integration {
     }
 
     /// A cleared record is there, and nobody knows whether its second write was made as well.
-    fn clear_again(&mut self, record: Arc<Record>, now: Timestamp) {
+    pub(super) fn clear_again(&mut self, record: Arc<Record>, now: Timestamp) {
         self.set_told();
         if let Life::Revoked(ending) = &mut self.life {
             ending.cleared = Some(record);
@@ -227,8 +231,10 @@ impl Integration {
         let Life::Revoked(Ending { cleared: Some(record), .. }) = &self.life else { return };
         // Two generations: the second write leaves AWSPREVIOUS clear as well.
         let generation = record.generation.saturating_add(1);
-        if let Life::Revoked(ending) = &mut self.life {
-            // The store tells a restart as well as a tombstone would.
+        if let Life::Revoked(ending) = &mut self.life
+            && !self.holds
+        {
+            // The store tells a restart as well as a tombstone would, unless a sealed answer is found before it is asked.
             ending.tombstone = Tombstone::Durable;
         }
         self.note("cleared", "");
@@ -257,7 +263,7 @@ impl Integration {
         self.mark = Mark { generation, standing: Standing::Revoked, ..self.mark };
         let op = self.op();
         self.set_stage(Stage::Finishing(op));
-        self.out.push(Effect::Mark { op, mark: self.marked(), slot: SlotFate::Scrubbed });
+        self.push_mark(op, self.marked(), SlotFate::Scrubbed);
     }
 
     const fn set_upstream(&mut self, said: Revocation) {

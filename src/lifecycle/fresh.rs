@@ -124,7 +124,7 @@ impl Integration {
         let accepted = self.accepted(Arc::clone(&sealed), *issued, durable, attempts);
         let op = self.op();
         self.flight = Some(Flight::Accepting(op, Box::new(accepted)));
-        self.out.push(Effect::Seal { op, sealed });
+        self.push_seal(op, sealed);
     }
 
     fn accepted(&self, sealed: Arc<Sealed>, issued: Issued, durable: bool, attempts: u32) -> Accepted {
@@ -161,7 +161,7 @@ impl Integration {
         };
         let op = self.op();
         self.flight = Some(Flight::Reviving(op, Box::new(accepted)));
-        self.out.push(Effect::Mark { op, mark, slot: self.scrubbed_but(Some(generation)) });
+        self.push_mark(op, mark, self.scrubbed_but(Some(generation)));
     }
 
     pub(super) fn revived(&mut self, accepted: Accepted, end: &Completion, now: Timestamp) {

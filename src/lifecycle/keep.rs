@@ -5,7 +5,9 @@
 
 use super::life::{Kind, Phase, Unstored};
 use super::machine::Integration;
-use super::{Code, Completion, ConsentEnd, Effect, Loaded, Record, Sealed, StoreFault, policy};
+use super::{
+    Code, Completion, ConsentEnd, Effect, Loaded, Purpose, Record, RecordStatus, Sealed, StoreFault, policy,
+};
 use crate::time::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +25,8 @@ impl Integration {
         match &mut self.unstored {
             Some(unstored) if !unstored.durable => {
                 unstored.phase = Phase::Resealing(op);
-                self.out.push(Effect::Seal { op, sealed: Arc::clone(&unstored.sealed) });
+                let sealed = Arc::clone(&unstored.sealed);
+                self.push_seal(op, sealed);
             }
             Some(_) | None => self.write(),
         }
@@ -40,9 +43,7 @@ impl Integration {
                 self.set_phase(Phase::Reading(op));
                 self.out.push(Effect::Load { op });
             }
-            (Phase::Reading(_), Completion::Loaded(Loaded::Record(theirs))) => {
-                self.renumber(theirs.generation, now);
-            }
+            (Phase::Reading(_), Completion::Loaded(Loaded::Record(theirs))) => self.collided(&theirs, now),
             (Phase::Reading(_), Completion::Loaded(_)) => self.renumber(0, now),
             (Phase::Reading(_), Completion::LoadFailed(fault)) => self.write_later(fault, now),
             (Phase::Resealing(_), end) => self.resealed(&end, now),
@@ -95,7 +96,7 @@ impl Integration {
         self.wrote(now);
         let (op, slot) = (self.op(), self.scrubbed_but(None));
         self.set_phase(Phase::Marking(op));
-        self.out.push(Effect::Mark { op, mark: self.marked(), slot });
+        self.push_mark(op, self.marked(), slot);
     }
 
     /// Counts a write, and says when the secret takes few more today.
@@ -140,6 +141,17 @@ impl Integration {
         }
     }
 
+    /// The write id is taken. By a revocation that a crash made forgotten, perhaps: only a later consent outlasts that.
+    fn collided(&mut self, theirs: &Record, now: Timestamp) {
+        let Some(Unstored { sealed, .. }) = &self.unstored else { return };
+        let outlasts = sealed.purpose == Purpose::Exchange && sealed.answer.received_at > theirs.written_at;
+        if theirs.status == RecordStatus::Revoked && !outlasts {
+            self.drop_unstored();
+            return self.revoke();
+        }
+        self.renumber(theirs.generation, now);
+    }
+
     /// The write id holds other bytes: take a generation above everything seen, seal it, and write again.
     fn renumber(&mut self, theirs: u64, now: Timestamp) {
         self.fail(Kind::Foreign, "write_id_taken", now);
@@ -156,7 +168,7 @@ impl Integration {
             self.grant = Some(Arc::clone(&unstored.record));
             self.publish(now);
         }
-        self.out.push(Effect::Seal { op, sealed });
+        self.push_seal(op, sealed);
     }
 
     fn set_phase(&mut self, phase: Phase) {

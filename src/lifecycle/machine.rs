@@ -40,6 +40,9 @@ pub struct Integration {
     pub(super) unreadable: Option<u64>,
     /// The highest generation under which an answer was sealed.
     pub(super) sealed_up_to: u64,
+    /// Whether the slot holds an answer that a restart would find, and whether the mark under way scrubs it.
+    pub(super) holds: bool,
+    pub(super) scrubs: bool,
     /// The disk did not take the last mark: when it is written again.
     pub(super) unmarked: Option<Retry>,
     pub(super) unstored: Option<Unstored>,
@@ -82,6 +85,8 @@ impl Integration {
             doubted: None,
             unreadable: None,
             sealed_up_to: 0,
+            holds: false,
+            scrubs: false,
             unmarked: None,
             unstored: None,
             doubt: None,
@@ -385,6 +390,7 @@ impl Integration {
     pub(super) fn mark_done(&mut self, end: &Completion, now: Timestamp) {
         let Completion::MarkFailed(fault) = end else {
             self.unmarked = None;
+            self.holds &= !self.scrubs;
             if let Life::Revoked(ending) = &mut self.life
                 && ending.stage.is_resting()
             {

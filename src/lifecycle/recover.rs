@@ -6,7 +6,7 @@
 use super::life::{Flight, Life};
 use super::machine::Integration;
 use super::outcome::{Outcome, classify};
-use super::{Effect, Sealed, Standing};
+use super::{Sealed, Standing};
 use std::sync::Arc;
 
 /// What a look into quarantine came to.
@@ -90,7 +90,7 @@ impl Integration {
         }
         let op = self.op();
         self.flight = Some(Flight::Sealing(op, Arc::clone(&sealed), None));
-        self.out.push(Effect::Seal { op, sealed });
+        self.push_seal(op, sealed);
     }
 
     const fn may_recover(&self) -> bool {

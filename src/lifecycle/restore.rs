@@ -9,7 +9,7 @@ use super::machine::Integration;
 use super::outcome::{Issued, Outcome, classify};
 use super::spend::{record_of, rotates};
 use super::{
-    Completion, Dialect, Doubted, Effect, Found, Loaded, Mark, Purpose, Record, RecordStatus, Sealed,
+    Completion, Dialect, Doubted, Effect, Found, Loaded, Mark, Op, Purpose, Record, RecordStatus, Sealed,
     SlotFate, Standing, policy,
 };
 use crate::secret::RefreshToken;
@@ -73,6 +73,7 @@ impl Left {
 impl Integration {
     pub(super) fn restore(&mut self, found: Found, now: Timestamp) {
         self.mark = found.mark;
+        self.holds = !found.answers.is_empty();
         self.sealed_up_to = found.answers.iter().map(|sealed| sealed.generation).max().unwrap_or(0);
         let needs_reauth = found.mark.standing == Standing::NeedsReauth;
         let mut left = self.left(found);
@@ -222,7 +223,7 @@ impl Integration {
             return self.load_later("store_is_behind", now);
         }
         if record.status == RecordStatus::Revoked {
-            return self.found_revoked(&record);
+            return self.found_revoked(record, now);
         }
         self.mended(&[Kind::Storing]);
         self.note("restored", "");
@@ -243,16 +244,12 @@ impl Integration {
         }
     }
 
-    fn found_revoked(&mut self, record: &Record) {
-        self.mark = Mark {
-            generation: record.generation.max(self.mark.generation),
-            standing: Standing::Revoked,
-            ..self.mark
-        };
-        self.life = Life::Revoked(Ending::over());
+    fn found_revoked(&mut self, record: Arc<Record>, now: Timestamp) {
+        self.mark = Mark { standing: Standing::Revoking, ..self.mark };
+        self.life = Life::Revoked(Ending::of(Vec::new()));
         self.mended(&[Kind::Storing]);
         self.note("restored", "revoked");
-        self.tidy();
+        self.clear_again(record, now);
     }
 
     /// Makes the mark durable as it stands now and scrubs the slot, but for what the store does not hold yet: the last step of
@@ -268,7 +265,17 @@ impl Integration {
         } else {
             self.scrubbed_but(self.unstored.as_ref().map(|unstored| unstored.record.generation))
         };
-        self.out.push(Effect::Mark { op, mark: self.marked(), slot });
+        self.push_mark(op, self.marked(), slot);
+    }
+
+    pub(super) fn push_mark(&mut self, op: Op, mark: Mark, slot: SlotFate) {
+        self.scrubs = slot == SlotFate::Scrubbed;
+        self.out.push(Effect::Mark { op, mark, slot });
+    }
+
+    pub(super) fn push_seal(&mut self, op: Op, sealed: Arc<Sealed>) {
+        self.holds = true;
+        self.out.push(Effect::Seal { op, sealed });
     }
 
     /// All of the slot goes, but for what is spared and for the consents that nobody has decided on yet.

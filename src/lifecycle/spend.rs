@@ -213,7 +213,7 @@ impl Integration {
         let (op, sealed) = (self.op(), Arc::new(sealed));
         self.sealed_up_to = self.sealed_up_to.max(sealed.generation);
         self.flight = Some(Flight::Sealing(op, Arc::clone(&sealed), asked));
-        self.out.push(Effect::Seal { op, sealed });
+        self.push_seal(op, sealed);
     }
 
     fn open(&mut self, sealed: Arc<Sealed>, asked: Option<Doubted>, durable: bool, now: Timestamp) {
@@ -321,7 +321,8 @@ impl Integration {
         (self.doubt, self.retry) = (None, None);
         self.mended(&[Kind::Spending, Kind::Storing]);
         self.mark.generation = self.mark.generation.max(record.generation);
-        self.grant = Some(Arc::from(record));
+        // What the store had not taken yet is of the refused token, and must not overwrite the newer one.
+        (self.grant, self.unstored) = (Some(Arc::from(record)), None);
         self.publish(now);
         self.tidy();
     }

@@ -33,6 +33,8 @@ pub(crate) enum Act {
     AdminRevokes(usize),
     Intrude(usize),
     Reload(usize),
+    /// An operator puts right what somebody did to the store.
+    Mend(usize),
     /// A person looks at the status, and asks for a refresh where it says that something was in the way.
     PersonLooks(usize),
 }
@@ -159,6 +161,7 @@ impl World {
             | Act::Disk(DiskWeather::Fine)
             | Act::Cron(..)
             | Act::PersonLooks(_)
+            | Act::Mend(_)
             | Act::KillIfDraining(_) => true,
             _ => !self.calm,
         };
@@ -210,6 +213,7 @@ impl World {
             Act::Intrude(who) => self.intrude(who),
             Act::Reload(who) => self.reload(who),
             Act::PersonLooks(who) => self.person_looks(who),
+            Act::Mend(who) => self.mend(who),
         }
     }
 
@@ -336,8 +340,12 @@ impl World {
                 let id = self.secrets[who].intrude(b"changeme", None, now);
                 self.secrets[who].strangers_own = Some(id);
             }
-            2 => self.copy_a_neighbour(who),
+            2 => {
+                self.copy_a_neighbour(who);
+                self.mend_soon(who);
+            }
             3 => {
+                self.mend_soon(who);
                 let id = self.secrets[who].intrude(br#"{"schema":"grantd/9"}"#, None, now);
                 self.secrets[who].strangers_own = Some(id);
             }
@@ -351,6 +359,12 @@ impl World {
             _ => self.write_newer(who),
         }
         self.oracle.stale = true;
+    }
+
+    /// Nobody lets a secret that grantd must not touch stand for ever; grantd asks every few seconds meanwhile.
+    fn mend_soon(&mut self, who: usize) {
+        let wait = self.chance.magnitude(10_000, 7_200_000);
+        self.after(wait, Happening::Act(Act::Mend(who)));
     }
 
     fn copy_a_neighbour(&mut self, who: usize) {
@@ -382,13 +396,13 @@ impl World {
 
     /// An operator consents elsewhere and puts the newer record into the store by hand; the old grant ends.
     fn write_newer(&mut self, who: usize) {
-        let highest = self.secrets[who].written.keys().last().copied().unwrap_or(0);
+        let highest = self.newest_in_store(who).map_or(0, |(generation, _)| generation);
         let (life, renewable) = (self.provider_of(who).life, self.provider_of(who).renewable);
         if highest == 0 || !renewable {
             return;
         }
         self.admin_revokes(who);
-        let issue = self.ledger.begin(who, true, life.map(|life| self.now + life));
+        let issue = self.ledger.begin((who, self.tally.events), true, life.map(|life| self.now + life));
         let (wall, generation) = (self.wall(), highest + 5 + self.chance.below(3));
         let until = life.map(|life| wall.plus(Duration::from_millis(life.unsigned_abs())));
         let record = Record {
@@ -445,21 +459,24 @@ impl World {
 
     /// What a stranger wrote goes, and the newest generation is current again.
     fn mend(&mut self, who: usize) {
+        let newest = self.newest_in_store(who);
         let secret = &mut self.secrets[who];
-        let newest = secret.versions.iter().filter_map(|(id, version)| {
-            let text = std::str::from_utf8(&version.value).unwrap_or("");
-            let record = Record::from_json(text.as_bytes(), &self.roles[who].identity).ok()?;
-            Some((record.generation, *id))
-        });
-        let newest = newest.max();
-        if let Some((_, id)) = newest
-            && secret.labels.current != Some(id)
-        {
-            secret.relabel(id, self.now);
-        } else if newest.is_none() {
-            secret.empty(self.now);
+        match newest {
+            Some((_, id)) if secret.labels.current != Some(id) => secret.relabel(id, self.now),
+            Some(_) => {}
+            None => secret.empty(self.now),
         }
         secret.strangers_own = None;
+        self.oracle.stale = true;
+    }
+
+    /// The highest generation of this integration's own records, and where it is.
+    fn newest_in_store(&self, who: usize) -> Option<(u64, Id)> {
+        let records = self.secrets[who].versions.iter().filter_map(|(id, version)| {
+            let record = Record::from_json(&version.value, &self.roles[who].identity).ok()?;
+            Some((record.generation, *id))
+        });
+        records.max()
     }
 
     pub(crate) fn look_again(&mut self) {

@@ -49,8 +49,8 @@ pub(crate) struct Case {
     pub(crate) last_presented: Option<Rt>,
     /// The store was read since the provider last said "invalid grant".
     reread: bool,
-    /// Not before this time by the wall clock, set at this true time.
-    wait: Option<(Timestamp, i64)>,
+    /// Not before this time by the wall clock, set at this true time, for this grant.
+    wait: Option<(Timestamp, i64, usize)>,
     pub(crate) id_taken: bool,
     /// The generation and the bytes under which an answer was last sent to the store in this run.
     pub(crate) writes: BTreeMap<At, (u64, Rc<[u8]>)>,
@@ -69,6 +69,8 @@ pub(crate) struct Ending {
     /// By true time.
     pub(crate) since: i64,
     pub(crate) acknowledged: bool,
+    /// A crash came before it was durable and before anybody was told: grantd may have forgotten it, or find it in the store.
+    pub(crate) forgotten: bool,
 }
 
 /// What an answer of a token endpoint means to an impartial reader.
@@ -139,9 +141,11 @@ impl World {
             case.word = Some("pending");
             case.needs_reauth = found.mark.standing == Standing::NeedsReauth;
             let kept = matches!(found.mark.standing, Standing::Revoking | Standing::Revoked);
-            case.ended = case.ended.filter(|ended| ended.acknowledged || kept);
             if let Some(ended) = &mut case.ended {
-                ended.acknowledged = true;
+                // Only the store knew, and an operator has put an older record back since.
+                let undone = !kept && self.secrets[who].touched_at > ended.since;
+                ended.acknowledged = (ended.acknowledged && !undone) || kept;
+                ended.forgotten = !ended.acknowledged;
             }
         }
     }
@@ -193,7 +197,7 @@ impl World {
         self.check_lease(who, at, lease);
         let family = self.ledger.ats[at.0].family;
         self.check_revived(who, family);
-        if self.oracle.cases[who].ended.is_some() {
+        if self.is_ended(who) {
             self.broken("5", format_args!("app{who}: {name} is served after the revocation"));
         }
         let case = &mut self.oracle.cases[who];
@@ -234,8 +238,7 @@ impl World {
     /// Invariant 5: after a revocation only a later consent is served, or stored.
     pub(crate) fn check_revived(&mut self, who: usize, family: usize) {
         let Some(ended) = self.oracle.cases[who].ended else { return };
-        let mut codes = self.ledger.codes.iter();
-        if codes.any(|code| code.family == Some(family) && code.brought_at >= ended.asked_at) {
+        if self.ledger.families[family].given_at >= ended.asked_at {
             (self.oracle.cases[who].ended, self.oracle.cases[who].clear) = (None, None);
         } else if ended.acknowledged {
             self.broken(
@@ -243,6 +246,10 @@ impl World {
                 format_args!("app{who}: grant {family} goes on after its revocation was acknowledged"),
             );
         }
+    }
+
+    fn is_ended(&self, who: usize) -> bool {
+        self.oracle.cases[who].ended.is_some_and(|ended| !ended.forgotten)
     }
 
     /// Invariant 4: a lease that lives is taken away by its end or by a revocation alone.
@@ -292,7 +299,9 @@ impl World {
         let (rotation, outage) = (terms.rotation, terms.outage);
         let single = matches!(rotation, Rotation::Grace(_) | Rotation::Strict);
         let Known { doubt, succeeded, refused_in, stored, .. } = self.ledger.rts[rt.0].known;
-        if self.oracle.cases[who].ended.is_some() {
+        let family = self.ledger.rts[rt.0].family;
+        self.check_revived(who, family);
+        if self.is_ended(who) {
             self.broken("5", format_args!("app{who}: {name} is spent after the revocation"));
         }
         if succeeded && single {
@@ -320,7 +329,7 @@ impl World {
             );
         }
         let (now, wait) = (self.wall(), self.oracle.cases[who].wait);
-        if wait.is_some_and(|(until, since)| now < until && self.jumped_at < since) {
+        if wait.is_some_and(|(until, since, of)| now < until && self.jumped_at < since && of == family) {
             self.broken(
                 "6",
                 format_args!("app{who}: {name} is presented again before the time the provider asked for"),
@@ -375,6 +384,7 @@ impl World {
             Spent::Answered(answer) => meaning_of(answer),
         };
         let (wall, now, run) = (self.wall(), self.now, self.run);
+        let family = self.ledger.rts[rt.0].family;
         let known = &mut self.ledger.rts[rt.0].known;
         match meaning {
             Meaning::Ambiguous => {}
@@ -386,7 +396,7 @@ impl World {
                 if known.doubts == 0 {
                     known.doubt = None;
                 }
-                let wait = wait.map(|wait| (wall.plus(wait.min(Duration::from_secs(3600))), now));
+                let wait = wait.map(|wait| (wall.plus(wait.min(Duration::from_secs(3600))), now, family));
                 self.oracle.cases[who].wait = wait;
             }
         }
@@ -423,7 +433,8 @@ impl World {
         let before = self.oracle.cases[who].ended;
         let since = before.map_or(self.now, |ended| ended.since);
         let acknowledged = before.is_some_and(|ended| ended.acknowledged);
-        self.oracle.cases[who].ended.replace(Ending { asked_at: self.tally.events, since, acknowledged })
+        let (asked_at, forgotten) = (self.tally.events, false);
+        self.oracle.cases[who].ended.replace(Ending { asked_at, since, acknowledged, forgotten })
     }
 
     /// The operator's request is answered: from here on it must hold whatever happens.

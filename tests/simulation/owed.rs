@@ -42,7 +42,7 @@ impl World {
             return;
         }
         self.oracle.owe(who, refresh, &self.ledger);
-        if self.oracle.cases[who].accepted_early.contains(&family) {
+        if sealed.accepted || self.oracle.cases[who].accepted_early.contains(&family) {
             self.accept(who, family);
         }
     }
@@ -95,7 +95,8 @@ impl World {
     pub(crate) fn goes_by(&mut self, who: usize, at: At) {
         let family = self.ledger.ats[at.0].family;
         let case = &self.oracle.cases[who];
-        if case.accepted == Some(family) && !case.owed.is_empty() {
+        // An older record that somebody put back is served for as long as its lease lives, and not gone by.
+        if case.accepted.is_some_and(|accepted| accepted >= family) {
             return;
         }
         // A record that an operator wrote is adopted with its refresh token.
@@ -260,8 +261,12 @@ impl World {
 
     /// An operator deleted the secret: what only it held is gone by their hand.
     pub(crate) fn destroyed(&mut self, who: usize) {
-        let kept: Vec<Rt> =
-            self.oracle.cases[who].owed.iter().copied().filter(|rt| self.is_kept(who, *rt)).collect();
+        let kept: Vec<Rt> = self.oracle.cases[who]
+            .owed
+            .iter()
+            .copied()
+            .filter(|rt| self.is_kept(who, *rt) && !self.ledger.rts[rt.0].known.stored)
+            .collect();
         self.oracle.cases[who].owed = kept;
     }
 
@@ -280,7 +285,8 @@ impl World {
         let Some(process) = &self.process else { return Some("the daemon does not run".into()) };
         let live = &process.lives[who];
         let (case, view) = (&self.oracle.cases[who], live.machine.view(self.wall()));
-        if case.ended.is_some() || view.status == Status::Revoked {
+        let ended = case.ended.is_some_and(|ended| !ended.forgotten);
+        if ended || view.status == Status::Revoked {
             return self.unfinished(who, view.status);
         }
         let Some(rt) = case.owed.last().copied() else {

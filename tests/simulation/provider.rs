@@ -67,6 +67,8 @@ pub(crate) enum Habit {
 pub(crate) struct Family {
     pub(crate) who: usize,
     pub(crate) alive: bool,
+    /// When it was given, in counts of what happened.
+    pub(crate) given_at: u64,
 }
 
 /// The truth about a refresh token.
@@ -164,8 +166,9 @@ impl Ledger {
     }
 
     /// A new grant, with its first tokens.
-    pub(crate) fn begin(&mut self, who: usize, renewable: bool, ends_at: Option<i64>) -> Issue {
-        self.families.push(Family { who, alive: true });
+    pub(crate) fn begin(&mut self, given: (usize, u64), renewable: bool, ends_at: Option<i64>) -> Issue {
+        let (who, given_at) = given;
+        self.families.push(Family { who, alive: true, given_at });
         let family = self.families.len() - 1;
         let refresh = renewable.then(|| self.mint(family));
         Issue { access: self.mint_access(family, ends_at), refresh }

@@ -168,8 +168,8 @@ impl World {
     fn take_code(&mut self, who: usize, code: usize) -> Option<Issue> {
         let provider = self.provider_of(who);
         let (renewable, ends_at) = (provider.renewable, provider.life.map(|life| self.now + life));
-        let Code { used: false, .. } = self.ledger.codes[code] else { return None };
-        let issue = self.ledger.begin(who, renewable, ends_at);
+        let Code { used: false, brought_at, .. } = self.ledger.codes[code] else { return None };
+        let issue = self.ledger.begin((who, brought_at), renewable, ends_at);
         let family = self.ledger.ats[issue.access.0].family;
         let code = &mut self.ledger.codes[code];
         (code.used, code.family) = (true, Some(family));

@@ -175,7 +175,7 @@ impl World {
         let provider = &self.providers[self.roles[who].provider];
         let lived = self.chance.between(0, self.mood.life);
         let ends_at = provider.life.map(|life| life - lived);
-        let Issue { access, refresh } = self.ledger.begin(who, provider.renewable, ends_at);
+        let Issue { access, refresh } = self.ledger.begin((who, 0), provider.renewable, ends_at);
         let role = &self.roles[who];
         let written_at = Timestamp::from_millis(WALL - lived);
         let record = Record {
