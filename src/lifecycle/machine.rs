@@ -19,6 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// One organization's authorization at one provider, alive.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says one thing that happened; they do not form a state"
+)]
 pub struct Integration {
     pub(super) identity: Identity,
     pub(super) terms: Terms,

@@ -2,6 +2,20 @@
 //!
 //! One seed is one run. `GRANTD_SEEDS=n` runs n seeds; `GRANTD_SEED=n` replays one and prints its dialogue.
 
+#![expect(
+    clippy::excessive_nesting,
+    clippy::disallowed_methods,
+    clippy::string_slice,
+    clippy::struct_excessive_bools,
+    clippy::too_many_lines,
+    clippy::wildcard_enum_match_arm,
+    reason = "a model of the world is read in one piece, and stops where it does not know how to go on"
+)]
+#![expect(
+    dead_code,
+    reason = "the model holds more than the oracle asks for so far: the known-bad variants will need it"
+)]
+
 #[cfg(test)]
 mod actors;
 #[cfg(test)]
