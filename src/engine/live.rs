@@ -1,9 +1,10 @@
 //! One integration in the engine's hands: its machine, its cell on the board, and who waits for what.
 
 use super::board::{Cell, Served};
+use super::consents::landing;
 use super::handle::{Ended, Reply};
 use super::plan::Planned;
-use super::run::{UNKNOWN_UPSTREAM, answer, landing};
+use super::run::{UNKNOWN_UPSTREAM, answer};
 use crate::lifecycle::{
     Code, Completion, ConsentEnd, Effect, Identity, Integration, Refusal, Revocation, Spent, SpoolFault,
     StoreFault, Trial, View, WireFault,

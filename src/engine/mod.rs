@@ -4,6 +4,7 @@
 //! knows what a provider or a store is; raw answers pass through unread.
 
 mod board;
+mod consents;
 mod handle;
 mod live;
 mod plan;

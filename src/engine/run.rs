@@ -4,20 +4,16 @@
 //! stands in one ordered set; sleeps are capped, and the wall clock is looked at again after each.
 
 use super::board::{Board, Cell, Served};
-use super::handle::{Ask, Ended, Going, Handle, Landed, Landing, Recovered, Reload, Reply, Start, Started};
-use super::live::{Live, Waiter, failure_of};
-use super::plan::{Plan, Planned};
-use super::ports::{
-    AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Performer, Preflight, Trail,
-};
+use super::consents::Asked;
+use super::handle::{Ask, Ended, Handle, Recovered, Reload, Reply, Start, Started};
+use super::live::{Live, failure_of};
+use super::plan::Plan;
+use super::ports::{Authorized, Authorizer, Clock, Entropy, Performer, Preflight, Trail};
 use crate::lifecycle::{
-    Action, Actor, Asker, AuditEvent, Bearer, Callback, Code, Completion, Confirmation, ConsentEnd, Consents,
-    Effect, Event, Found, Identity, IntegrationId, Invitation, Missing, Op, Recovery, Refusal, Revocation,
-    Sealed, Status,
+    Action, Actor, Asker, AuditEvent, Code, Completion, Consents, Effect, Event, Found, Identity,
+    IntegrationId, Missing, Op, Recovery, Refusal, Revocation, Sealed, Status,
 };
-use crate::secret::{StateToken, Ticket};
 use crate::time::Timestamp;
-use base64::Engine as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,34 +39,26 @@ pub struct Ports {
 
 /// The owner of every integration.
 pub struct Engine {
-    ports: Ports,
-    plan: Plan,
-    lives: BTreeMap<IntegrationId, Live>,
+    pub(super) ports: Ports,
+    pub(super) plan: Plan,
+    pub(super) lives: BTreeMap<IntegrationId, Live>,
     deadlines: BTreeSet<(Timestamp, IntegrationId)>,
-    consents: Consents,
+    pub(super) consents: Consents,
     board: Arc<Board>,
     inbox: mpsc::Receiver<Ask>,
-    tasks: JoinSet<End>,
+    pub(super) tasks: JoinSet<End>,
     running: BTreeMap<tokio::task::Id, (IntegrationId, Op, Completion)>,
     /// What the wall clock showed when it was last looked at.
     seen: Timestamp,
 }
 
 /// How a task ended.
-enum End {
+pub(super) enum End {
     Effect(IntegrationId, Op, Completion),
     Released,
     Looked(Box<Start>, Vec<Missing>, Reply<Started>),
     Authorized(Box<Asked>, Result<Authorized, Refusal>),
     Quarantined(IntegrationId, Vec<Arc<Sealed>>, Reply<Recovered>),
-}
-
-struct Asked {
-    ticket: Ticket,
-    invitation: Invitation,
-    state: StateToken,
-    confirmation: Confirmation,
-    reply: Reply<Going>,
 }
 
 impl Engine {
@@ -196,147 +184,6 @@ impl Engine {
         }
     }
 
-    /// No link before everything is there: a person must not authorize what cannot be kept.
-    fn look(&mut self, start: Start, reply: Reply<Started>) {
-        let identity = match self.startable(&start) {
-            Ok(planned) => planned.identity.clone(),
-            Err(refusal) => return self.minted(&start, Err(refusal), reply),
-        };
-        let looking = tokio::time::timeout(LONGEST_LOOK, self.ports.preflight.look(&identity));
-        let _task = self.tasks.spawn(async move {
-            let missing = looking.await.unwrap_or_else(|_late| vec![looks_too_long(&identity)]);
-            End::Looked(Box::new(start), missing, reply)
-        });
-    }
-
-    fn looked(&mut self, start: &Start, missing: Vec<Missing>, reply: Reply<Started>) {
-        if missing.is_empty() {
-            let started = self.start(start);
-            return self.minted(start, started, reply);
-        }
-        tracing::warn!(missing = missing.len(), "a consent does not begin: something is missing");
-        let named: Vec<_> = missing.iter().map(|one| one.what.as_str()).collect();
-        let refusal = Refusal::new(Code::PreflightFailed, named.join("; "));
-        let refusal = refusal.with_actions(&[Action::Configure]).with_missing(missing);
-        self.minted(start, Err(refusal), reply);
-    }
-
-    fn minted(&self, start: &Start, started: Result<Started, Refusal>, reply: Reply<Started>) {
-        let whose = self.plan.find(start).ok().map(|planned| &planned.identity);
-        self.note("link_minted", Actor::Grantd, whose, started.as_ref().err());
-        answer(reply, started);
-    }
-
-    fn startable(&self, start: &Start) -> Result<&Planned, Refusal> {
-        let planned = self.plan.find(start)?;
-        if let Some(then) = &start.then {
-            self.plan.check_redirect(then)?;
-        }
-        if self.consents.len() >= MOST_CONSENTS {
-            return Err(Refusal::new(Code::RateLimited, "too many authorizations are under way")
-                .with_retry_after(Duration::from_secs(60)));
-        }
-        Ok(planned)
-    }
-
-    fn start(&mut self, start: &Start) -> Result<Started, Refusal> {
-        let now = self.ports.clock.now();
-        // Asked again: the plan may have changed since the look began.
-        let planned = self.startable(start)?;
-        let expires_at = now.plus(Consents::LINK_LIFE);
-        let scopes = if start.scopes.is_empty() { &planned.terms.scopes } else { &start.scopes };
-        let invitation = Invitation {
-            identity: planned.identity.clone(),
-            provider_name: planned.provider_name.clone(),
-            scopes: scopes.clone(),
-            kept_in: planned.kept_in.clone(),
-            then: start.then.clone(),
-            expires_at,
-        };
-        let text = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(self.ports.entropy.random());
-        let ticket = Ticket::new(text);
-        let state = self.consents.invite(invitation, &ticket, &self.ports.entropy.random());
-        Ok(Started { ticket, state, expires_at })
-    }
-
-    fn confirm(&mut self, ticket: Ticket, confirmation: Confirmation, reply: Reply<Going>) {
-        let now = self.ports.clock.now();
-        match self.consents.take(&ticket, now) {
-            Err(refusal) => {
-                self.note("link_confirmed", Actor::Grantd, None, Some(&refusal));
-                answer(reply, Err(refusal));
-            }
-            Ok((invitation, state)) => {
-                let request = AuthorizationRequest {
-                    identity: invitation.identity.clone(),
-                    scopes: invitation.scopes.clone(),
-                    state: state.duplicate(),
-                    expires_at: now.plus(self.plan.state_expiry),
-                };
-                let pending = self.ports.authorizer.authorize(request);
-                let asked = Box::new(Asked { ticket, invitation, state, confirmation, reply });
-                let _task = self.tasks.spawn(async move { End::Authorized(asked, pending.await) });
-            }
-        }
-    }
-
-    fn authorized(&mut self, asked: Asked, result: Result<Authorized, Refusal>) {
-        let Asked { ticket, invitation, state, confirmation, reply } = asked;
-        self.note("link_confirmed", Actor::Grantd, Some(&invitation.identity), result.as_ref().err());
-        match result {
-            Ok(Authorized { url, beginning }) => {
-                let begun = self.consents.begin(invitation, state, beginning, confirmation);
-                let (state, cookie, expires_at) = (begun.state, begun.cookie, begun.expires_at);
-                answer(reply, Ok(Going { url, state, cookie, expires_at }));
-            }
-            Err(refusal) => {
-                self.consents.put_back(&ticket, invitation, state);
-                answer(reply, Err(refusal));
-            }
-        }
-    }
-
-    fn callback(&mut self, callback: Callback, reply: Reply<Landing>) {
-        let actor = match &callback.bearer {
-            Bearer::Browser(_) => Actor::Browser,
-            Bearer::Person { subject, .. } => {
-                Actor::Operator { subject: subject.clone(), name: subject.clone() }
-            }
-            // The control socket says which one.
-            Bearer::Operator => Actor::Grantd,
-        };
-        let whose = self.consents.whose(&callback).cloned();
-        let judged = self.consents.judge(callback, self.ports.clock.now());
-        self.note("callback_judged", actor, whose.as_ref(), judged.as_ref().err());
-        let returned = match judged {
-            Ok(returned) => returned,
-            Err(refusal) => return answer(reply, Err(refusal)),
-        };
-        let id = returned.identity.integration.clone();
-        let same = |live: &&mut Live| !live.leaving && live.identity == returned.identity;
-        let Some(live) = self.lives.get_mut(&id).filter(same) else {
-            return answer(reply, Err(not_found()));
-        };
-        if live.consents.len() >= MOST_WAITERS {
-            return answer(
-                reply,
-                Err(Refusal::new(
-                    Code::RateLimited,
-                    "several authorizations of this integration are being finished",
-                )
-                .with_retry_after(Duration::from_secs(10))),
-            );
-        }
-        live.consents.push_back(Waiter {
-            identity: returned.identity,
-            provider_name: returned.provider_name,
-            kept_in: returned.kept_in,
-            then: returned.then,
-            reply,
-        });
-        self.feed(&id, Event::CodeReceived(Box::new(returned.exchange)));
-    }
-
     fn refresh(&mut self, id: &IntegrationId, reply: Reply<crate::lifecycle::View>) {
         let now = self.ports.clock.now();
         let Some(live) = self.lives.get_mut(id).filter(|live| !live.leaving) else {
@@ -401,7 +248,7 @@ impl Engine {
     }
 
     /// One turn for one integration: the event in, the effects out, the board up to date.
-    fn feed(&mut self, id: &IntegrationId, event: Event) {
+    pub(super) fn feed(&mut self, id: &IntegrationId, event: Event) {
         let now = self.ports.clock.now();
         let Some(live) = self.lives.get_mut(id) else { return };
         let identity = live.identity.clone();
@@ -476,7 +323,13 @@ impl Engine {
     }
 
     /// Leaves an event of an operation in the trail.
-    fn note(&self, what: &'static str, actor: Actor, whose: Option<&Identity>, refusal: Option<&Refusal>) {
+    pub(super) fn note(
+        &self,
+        what: &'static str,
+        actor: Actor,
+        whose: Option<&Identity>,
+        refusal: Option<&Refusal>,
+    ) {
         let event = match refusal {
             None => AuditEvent::done(what, actor),
             Some(refusal) => AuditEvent::refused(what, actor, refusal.code),
@@ -541,25 +394,6 @@ impl Engine {
     }
 }
 
-/// What a consent's end means for the page that waits.
-pub(super) fn landing(waiter: &Waiter, end: ConsentEnd) -> Result<Landing, Refusal> {
-    let landed = match end {
-        ConsentEnd::Stored { account } => Landed::Stored { account },
-        ConsentEnd::Sealed { account, why } => Landed::Sealed { account, why },
-        ConsentEnd::Unverified => Landed::Unverified,
-        ConsentEnd::Refused { code, detail } => {
-            return Err(Refusal::new(code, detail).with_actions(&[Action::Connect]));
-        }
-    };
-    Ok(Landing {
-        identity: waiter.identity.clone(),
-        provider_name: waiter.provider_name.clone(),
-        kept_in: waiter.kept_in.clone(),
-        landed,
-        then: waiter.then.clone(),
-    })
-}
-
 pub(super) fn answer<T>(reply: Reply<T>, end: Result<T, Refusal>) {
     // Whoever asked may have gone; nothing depends on the answer being heard.
     let _gone = reply.send(end);
@@ -567,15 +401,7 @@ pub(super) fn answer<T>(reply: Reply<T>, end: Result<T, Refusal>) {
 
 pub(super) const UNKNOWN_UPSTREAM: Revocation = Revocation::Silent;
 
-fn looks_too_long(identity: &Identity) -> Missing {
-    Missing {
-        what: format!("what a consent needs could not be looked at within {} s", LONGEST_LOOK.as_secs()),
-        place: format!("integration {}", identity.integration),
-        fix: "grantd check --config /etc/grantd/grantd.toml".into(),
-    }
-}
-
-fn not_found() -> Refusal {
+pub(super) fn not_found() -> Refusal {
     Refusal::new(Code::IntegrationNotFound, "there is no integration of that name: `grantd list` shows all")
 }
 
@@ -588,7 +414,3 @@ async fn pause(hop: Duration) {
 const HOP: Duration = Duration::from_secs(10);
 /// Less than this is a clock being slewed, not set.
 const A_STEP: Duration = Duration::from_secs(1);
-const MOST_CONSENTS: usize = 10_000;
-const MOST_WAITERS: usize = 4;
-/// A little more than an edge takes for all it asks at once.
-const LONGEST_LOOK: Duration = Duration::from_secs(12);

@@ -219,3 +219,101 @@ pub(super) enum Stage {
     /// Done.
     Over,
 }
+
+impl Step {
+    pub(super) const fn until(self) -> Option<Timestamp> {
+        match self {
+            Self::Until(at) => Some(at),
+            Self::Busy(_) => None,
+        }
+    }
+
+    pub(super) const fn op(self) -> Option<Op> {
+        match self {
+            Self::Busy(op) => Some(op),
+            Self::Until(_) => None,
+        }
+    }
+}
+
+impl Flight {
+    pub(super) const fn op(&self) -> Option<Op> {
+        match self {
+            Self::Claiming(op, _)
+            | Self::Intending(op, _)
+            | Self::Spending(op, _)
+            | Self::Sealing(op, ..)
+            | Self::Accepting(op, _)
+            | Self::Reviving(op, _)
+            | Self::Rejecting(op)
+            | Self::Tidying(op) => Some(*op),
+            Self::Rereading(step, _) | Self::Verifying(step, _) => step.op(),
+        }
+    }
+
+    pub(super) const fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Rereading(step, _) | Self::Verifying(step, _) => step.until(),
+            Self::Claiming(..)
+            | Self::Intending(..)
+            | Self::Spending(..)
+            | Self::Sealing(..)
+            | Self::Accepting(..)
+            | Self::Reviving(..)
+            | Self::Rejecting(_)
+            | Self::Tidying(_) => None,
+        }
+    }
+}
+
+impl Phase {
+    pub(super) const fn op(self) -> Option<Op> {
+        match self {
+            Self::Writing(op) | Self::Reading(op) | Self::Resealing(op) | Self::Marking(op) => Some(op),
+            Self::Waiting(_) => None,
+        }
+    }
+
+    pub(super) const fn until(self) -> Option<Timestamp> {
+        match self {
+            Self::Waiting(at) => Some(at),
+            Self::Writing(_) | Self::Reading(_) | Self::Resealing(_) | Self::Marking(_) => None,
+        }
+    }
+}
+
+impl Stage {
+    pub(super) const fn op(self) -> Option<Op> {
+        match self {
+            Self::Marking(op)
+            | Self::Loading(op)
+            | Self::Telling(op)
+            | Self::Clearing(op)
+            | Self::Reading(op)
+            | Self::Finishing(op) => Some(op),
+            Self::Waiting | Self::Until(_) | Self::Over => None,
+        }
+    }
+
+    pub(super) const fn until(self) -> Option<Timestamp> {
+        match self {
+            Self::Until(at) => Some(at),
+            Self::Marking(_)
+            | Self::Waiting
+            | Self::Loading(_)
+            | Self::Telling(_)
+            | Self::Clearing(_)
+            | Self::Reading(_)
+            | Self::Finishing(_)
+            | Self::Over => None,
+        }
+    }
+
+    pub(super) fn is_due(self, now: Timestamp) -> bool {
+        self.until().is_some_and(|at| at <= now)
+    }
+
+    pub(super) const fn is_resting(self) -> bool {
+        matches!(self, Self::Until(_) | Self::Over)
+    }
+}
