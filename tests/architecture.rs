@@ -251,6 +251,17 @@ fn there_is_no_drawer() {
     }
 }
 
+#[test]
+fn the_shipped_program_holds_no_known_bad_variant() {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(!manifest.contains("[features]"), "what ships is built in one way only");
+    for (file, code) in sources("src") {
+        for word in ["cfg(feature", "cfg!(feature", "Variant::", "abotage"] {
+            assert!(!code.contains(word), "{file}: {word} belongs to tests/simulation");
+        }
+    }
+}
+
 /// Files below `src` that are built for tests alone.
 const TEST_FILES: &[&str] = &[
     "src/edge/socket/control_tests.rs",

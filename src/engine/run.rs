@@ -253,11 +253,18 @@ impl Engine {
         let Some(live) = self.lives.get_mut(id) else { return };
         let identity = live.identity.clone();
         let effects = live.machine.handle(event, now);
-        for effect in effects {
-            self.carry_out(id, &identity, effect);
+        let is_word = |effect: &Effect| matches!(effect, Effect::Tell(_));
+        let (words, deeds): (Vec<_>, Vec<_>) = effects.into_iter().partition(is_word);
+        for deed in deeds {
+            self.carry_out(id, &identity, deed);
         }
         let Some(live) = self.lives.get_mut(id) else { return };
         live.cell.post(live.machine.view(now), live.served.clone());
+        // Whoever hears that it is stored must not read another status at that moment.
+        for word in words {
+            self.carry_out(id, &identity, word);
+        }
+        let Some(live) = self.lives.get_mut(id) else { return };
         live.settle(now);
         let next = live.machine.deadline();
         let gone = live.leaving && !live.machine.is_busy();

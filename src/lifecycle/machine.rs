@@ -186,12 +186,6 @@ impl Integration {
         flying || writing || reading || !self.waiting.is_empty() || !self.unverified.is_empty()
     }
 
-    /// Whether an answer, a write or an ending is under way that a shutdown must wait for.
-    #[must_use]
-    pub fn is_spending(&self) -> bool {
-        self.is_busy() && !matches!(self.life, Life::Restoring(_))
-    }
-
     /// How many times fresh tokens were received since the start.
     #[must_use]
     pub const fn refreshes(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! The pure core under a simulated world: providers that punish, stores that fail, disks that tear, clocks that leap.
 //!
-//! One seed is one run. `GRANTD_SEEDS=n` runs n seeds; `GRANTD_SEED=n` replays one and prints its dialogue.
+//! One seed is one run. `GRANTD_SEEDS=n` runs n seeds; `GRANTD_SEED=n` replays one and prints its dialogue, with
+//! `GRANTD_VARIANT=name` that of a known-bad variant.
 
 #![expect(
     clippy::excessive_nesting,
@@ -37,6 +38,8 @@ mod provider;
 #[cfg(test)]
 mod report;
 #[cfg(test)]
+mod sabotage;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod traffic;
@@ -48,13 +51,14 @@ mod world;
 #[cfg(test)]
 mod tests {
     use crate::report::Tally;
+    use crate::variants::Variant;
     use crate::world::World;
 
     #[test]
     fn honest_seeds_hold() {
         let read = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
         if let Some(seed) = read("GRANTD_SEED") {
-            let ended = World::run(seed, None, true);
+            let ended = World::run(seed, Variant::chosen(), true);
             for line in &ended.trace.lines {
                 println!("{line}");
             }

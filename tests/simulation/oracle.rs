@@ -15,6 +15,7 @@ use grantd::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A broken invariant.
@@ -175,6 +176,19 @@ impl World {
                 );
             }
             self.tally.in_doubt += u64::from(*what == "in_doubt");
+        }
+    }
+
+    /// Invariant 3: what was received is sealed as it came, before anything else is done.
+    pub(crate) fn answer_came(&mut self, who: usize, answer: &Arc<Answer>, effects: &[Effect]) {
+        let first = effects.iter().find(|effect| !matches!(effect, Effect::Audit(_)));
+        let sealed =
+            matches!(first, Some(Effect::Seal { sealed, .. }) if Arc::ptr_eq(&sealed.answer, answer));
+        if !sealed {
+            self.broken(
+                "3",
+                format_args!("app{who}: an answer was received, and is not sealed first of all"),
+            );
         }
     }
 
@@ -450,6 +464,9 @@ impl World {
         let Some(process) = &self.process else { return };
         let live = &process.lives[who];
         let (view, board) = (live.machine.view(now), live.board);
+        if board.is_some() && self.is_ended(who) {
+            self.broken("5", format_args!("app{who} is served after the revocation"));
+        }
         let lives = board.filter(|board| board.until.is_none_or(|until| now < until));
         if view.token_valid != lives.is_some() || view.expires_at != lives.and_then(|board| board.until) {
             self.broken("11", format_args!("app{who}: the status and the board disagree on the lease"));

@@ -7,11 +7,13 @@ use crate::chance::Chance;
 use crate::journal::{Journal, Work};
 use crate::oracle::word_of;
 use crate::provider::{At, Rt};
+use crate::sabotage::Machine;
 use crate::traffic::{Request, Write};
 use crate::world::{Happening, World};
-use grantd::lifecycle::{Completion, Effect, Event, Integration, Op};
+use grantd::lifecycle::{Answer, Completion, Effect, Event, Op, Spent};
 use grantd::time::Timestamp;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One run of the daemon.
@@ -31,7 +33,7 @@ pub(crate) struct Process {
 
 /// One integration in the engine's hands.
 pub(crate) struct Live {
-    pub(crate) machine: Integration,
+    pub(crate) machine: Machine,
     pub(crate) board: Option<Board>,
     deadline: Option<Timestamp>,
     pub(crate) revokers: u32,
@@ -75,10 +77,7 @@ impl World {
         let found: Vec<_> = (0..many).map(|who| journal.find(&mut self.disk, who)).collect();
         self.journal = Some(journal);
         let lives = self.roles.iter().map(|role| Live {
-            machine: self.variant.map_or_else(
-                || Integration::new(role.identity.clone(), role.terms.clone()),
-                |variant| variant.integration(role),
-            ),
+            machine: Machine::new(role, self.variant),
             board: None,
             deadline: None,
             revokers: 0,
@@ -116,6 +115,7 @@ impl World {
         let Some(process) = &mut self.process else { return };
         let line = self.trace.loud.then(|| crate::report::event(&event));
         let is_deadline = matches!(event, Event::DeadlineReached);
+        let answer = answer_in(&event);
         let live = &mut process.lives[who];
         let effects = live.machine.handle(event, now);
         live.idle_turns = if is_deadline && effects.is_empty() { live.idle_turns + 1 } else { 0 };
@@ -125,6 +125,9 @@ impl World {
         }
         self.tally.events += 1;
         self.audit(who, &effects);
+        if let Some(answer) = answer {
+            self.answer_came(who, &answer, &effects);
+        }
         self.carry_out_all(who, effects);
         if self.process.as_ref().is_none_or(|process| process.run != run) {
             return;
@@ -456,6 +459,13 @@ impl World {
     pub(crate) fn audit(&mut self, who: usize, effects: &[Effect]) {
         let lines: Vec<_> = effects.iter().filter_map(word_of).collect();
         self.audited(who, &lines);
+    }
+}
+
+fn answer_in(event: &Event) -> Option<Arc<Answer>> {
+    match event {
+        Event::Done { end: Completion::Answered(Spent::Answered(answer)), .. } => Some(Arc::clone(answer)),
+        _ => None,
     }
 }
 
