@@ -4,7 +4,8 @@
 //! for each lease, here, and shared by every answer after it. Only the engine writes.
 
 use crate::lifecycle::{
-    Binding, Bindings, IntegrationId, Lease, ReadStanding, Refusal, View, binding_missing, judge_read,
+    ApiAnswer, Binding, Bindings, Heard, IntegrationId, Lease, ReadStanding, Refusal, View, binding_missing,
+    judge_read,
 };
 use crate::secret::SecretBytes;
 use crate::time::Timestamp;
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -25,6 +27,9 @@ pub struct Board {
 /// One integration's place on the board.
 pub struct Cell {
     posting: ArcSwap<Posting>,
+    /// The last lease whose first 401 is on its way to the engine, and whether another answer is.
+    first_401: AtomicU64,
+    answer: AtomicBool,
     changes: watch::Sender<u64>,
 }
 
@@ -36,6 +41,8 @@ pub struct Posting {
     pub status: Bytes,
     /// The lease that is served, if there is one.
     pub served: Option<Arc<Served>>,
+    /// What APIs have said to it.
+    pub heard: Heard,
 }
 
 /// A lease as readers get it.
@@ -45,6 +52,8 @@ pub struct Served {
     pub expires_at: Option<Timestamp>,
     /// The generation it came with.
     pub generation: u64,
+    /// Which lease it is (`Lease::issue`): to be named with what an API answers to it.
+    pub issue: u64,
 }
 
 impl Board {
@@ -99,8 +108,13 @@ impl Board {
 
 impl Cell {
     pub(super) fn new(view: View) -> Self {
-        let posting = Posting { status: status_json(&view), view, served: None };
-        Self { posting: ArcSwap::from_pointee(posting), changes: watch::Sender::new(0) }
+        let posting = Posting { status: status_json(&view), view, served: None, heard: Heard::default() };
+        Self {
+            posting: ArcSwap::from_pointee(posting),
+            first_401: AtomicU64::new(0),
+            answer: AtomicBool::new(false),
+            changes: watch::Sender::new(0),
+        }
     }
 
     /// What is posted now.
@@ -126,8 +140,28 @@ impl Cell {
         self.changes.subscribe()
     }
 
-    pub(super) fn post(&self, view: View, served: Option<Arc<Served>>) {
-        self.posting.store(Arc::new(Posting { status: status_json(&view), view, served }));
+    /// Whether the engine should hear of an API's answer: it is news, and the like of it is not on its way yet.
+    pub(super) fn passes_on(&self, answer: &ApiAnswer, issue: u64) -> bool {
+        let heard = self.posting.load().heard;
+        if !heard.is_news(answer, issue) {
+            return false;
+        }
+        if heard.is_first_401(answer) {
+            return self.first_401.swap(issue, Ordering::AcqRel) != issue;
+        }
+        !self.answer.swap(true, Ordering::AcqRel)
+    }
+
+    /// The engine has heard of an answer, or could not be told of it.
+    pub(super) fn hears_again(&self, lost: bool) {
+        if lost {
+            self.first_401.store(0, Ordering::Release);
+        }
+        self.answer.store(false, Ordering::Release);
+    }
+
+    pub(super) fn post(&self, view: View, served: Option<Arc<Served>>, heard: Heard) {
+        self.posting.store(Arc::new(Posting { status: status_json(&view), view, served, heard }));
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 }
@@ -148,6 +182,7 @@ impl Served {
             body: Bytes::from_owner(Body(body)),
             expires_at: lease.expires_at,
             generation: lease.generation,
+            issue: lease.issue,
         }
     }
 }
@@ -173,4 +208,27 @@ struct TokenAnswer<'a> {
 
 fn status_json(view: &View) -> Bytes {
     Bytes::from(serde_json::to_vec(view).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cell;
+    use crate::lifecycle::testing::pending_view;
+    use crate::lifecycle::{ApiAnswer, Heard};
+
+    #[test]
+    fn of_what_apis_say_only_news_and_each_of_it_once_reaches_the_engine() {
+        let cell = Cell::new(pending_view("github"));
+        let passes = |status, issue| cell.passes_on(&ApiAnswer::of(status), issue);
+        assert!(!passes(401, 0) && !passes(401, 1), "nothing is served");
+        cell.post(pending_view("github"), None, Heard::of(7));
+        assert!(!passes(200, 7) && !passes(404, 7), "nothing changes by it");
+        assert!(!passes(401, 6), "it is about the token before");
+        assert!(passes(403, 7) && !passes(403, 7) && !passes(429, 7), "one is on its way");
+        assert!(passes(401, 7) && !passes(401, 7), "a first 401 overtakes it");
+        cell.hears_again(false);
+        assert!(passes(403, 7) && !passes(401, 7));
+        cell.hears_again(true);
+        assert!(passes(401, 7), "the engine was never told");
+    }
 }

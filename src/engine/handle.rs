@@ -4,8 +4,8 @@
 
 use super::board::Board;
 use crate::lifecycle::{
-    Account, Callback, Code, Confirmation, Found, Identity, IntegrationId, Invitation, Refusal, Revocation,
-    View,
+    Account, ApiAnswer, Callback, Code, Confirmation, Found, Identity, IntegrationId, Invitation, Refusal,
+    Revocation, View,
 };
 use crate::secret::{StateToken, Ticket};
 use crate::time::Timestamp;
@@ -131,6 +131,7 @@ pub(super) enum Ask {
     Revoke(IntegrationId, Reply<Ended>),
     Recover(IntegrationId, Reply<Recovered>),
     Nudge(IntegrationId),
+    Answered(IntegrationId, ApiAnswer, u64),
     Due(IntegrationId),
     Replan(Box<super::Plan>, BTreeMap<IntegrationId, Found>, oneshot::Sender<()>),
     Turn(oneshot::Sender<()>),
@@ -214,6 +215,19 @@ impl Handle {
     pub fn nudge(&self, integration: &IntegrationId) {
         // A full inbox means that the engine has enough to do; the next read nudges again.
         let _full = self.asks.try_send(Ask::Nudge(integration.clone()));
+    }
+
+    /// Says what a provider's API answered to lease `issue` (`Served::issue`). Never waits, and costs a look at the board where
+    /// nothing would change by it.
+    pub fn answered(&self, integration: &IntegrationId, answer: ApiAnswer, issue: u64) {
+        let Some(cell) = self.board.cell(integration.as_str()) else { return };
+        if !cell.passes_on(&answer, issue) {
+            return;
+        }
+        // A full inbox means that the engine has enough to do; the next answer says it again.
+        if self.asks.try_send(Ask::Answered(integration.clone(), answer, issue)).is_err() {
+            cell.hears_again(true);
+        }
     }
 
     /// Says that a cron schedule fired for an integration.

@@ -7,6 +7,7 @@ mod board;
 mod consents;
 mod handle;
 mod live;
+mod orders;
 mod plan;
 mod ports;
 mod run;

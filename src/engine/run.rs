@@ -5,13 +5,13 @@
 
 use super::board::{Board, Cell, Served};
 use super::consents::Asked;
-use super::handle::{Ask, Ended, Handle, Recovered, Reload, Reply, Start, Started};
+use super::handle::{Ask, Handle, Recovered, Reload, Reply, Start, Started};
 use super::live::{Live, failure_of};
 use super::plan::Plan;
 use super::ports::{Authorized, Authorizer, Clock, Entropy, Performer, Preflight, Trail};
 use crate::lifecycle::{
-    Action, Actor, Asker, AuditEvent, Code, Completion, Consents, Effect, Event, Found, Identity,
-    IntegrationId, Missing, Op, Recovery, Refusal, Revocation, Sealed, Status,
+    Actor, Asker, AuditEvent, Code, Completion, Consents, Effect, Event, Found, Identity, IntegrationId,
+    Missing, Op, Refusal, Revocation, Sealed,
 };
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -173,6 +173,7 @@ impl Engine {
             Ask::Revoke(id, reply) => self.revoke(&id, reply),
             Ask::Recover(id, reply) => self.recover(&id, reply),
             Ask::Nudge(id) => self.feed(&id, Event::RotationAsked { by: Asker::App }),
+            Ask::Answered(id, answer, issue) => self.api_answered(&id, answer, issue),
             Ask::Due(id) => self.feed(&id, Event::RotationAsked { by: Asker::Schedule }),
             Ask::Replan(plan, found, done) => {
                 self.replan(*plan, found);
@@ -182,69 +183,6 @@ impl Engine {
                 let _gone = done.send(());
             }
         }
-    }
-
-    fn refresh(&mut self, id: &IntegrationId, reply: Reply<crate::lifecycle::View>) {
-        let now = self.ports.clock.now();
-        let Some(live) = self.lives.get_mut(id).filter(|live| !live.leaving) else {
-            return answer(reply, Err(not_found()));
-        };
-        let view = live.machine.view(now);
-        let refusal = match view.status {
-            Status::Revoked => Some(Refusal::new(Code::IntegrationRevoked, view.message)),
-            Status::NeedsReauth => Some(Refusal::new(Code::NeedsReauth, view.message)),
-            Status::Pending if view.actions.contains(&Action::Connect) => {
-                Some(Refusal::new(Code::IntegrationPending, view.message))
-            }
-            Status::Expired | Status::Warning | Status::Connected if !live.machine.can_refresh() => {
-                Some(Refusal::new(
-                    Code::InvalidRequest,
-                    "the provider issued no refresh token: there is nothing to refresh",
-                ))
-            }
-            Status::Pending | Status::Expired | Status::Warning | Status::Connected => None,
-        };
-        if let Some(refusal) = refusal {
-            return answer(reply, Err(refusal.with_actions(&view.actions)));
-        }
-        live.refreshes.push((live.machine.refreshes(), reply));
-        self.feed(id, Event::RotationAsked { by: Asker::Operator });
-    }
-
-    fn revoke(&mut self, id: &IntegrationId, reply: Reply<Ended>) {
-        let now = self.ports.clock.now();
-        let Some(live) = self.lives.get_mut(id).filter(|live| !live.leaving) else {
-            return answer(reply, Err(not_found()));
-        };
-        let view = live.machine.view(now);
-        if view.status == Status::Pending
-            && view.actions.contains(&Action::Connect)
-            && !live.machine.is_busy()
-        {
-            return answer(reply, Err(Refusal::new(Code::IntegrationPending, view.message)));
-        }
-        live.endings.push(reply);
-        self.feed(id, Event::RevocationAsked { by: Asker::Operator });
-    }
-
-    fn recover(&mut self, id: &IntegrationId, reply: Reply<Recovered>) {
-        let Some(live) = self.lives.get(id).filter(|live| !live.leaving) else {
-            return answer(reply, Err(not_found()));
-        };
-        let (pending, id) = (self.ports.performer.quarantined(&live.identity), id.clone());
-        let _task = self.tasks.spawn(async move { End::Quarantined(id, pending.await, reply) });
-    }
-
-    fn quarantined(&mut self, id: &IntegrationId, kept: &[Arc<Sealed>], reply: Reply<Recovered>) {
-        let Some(live) = self.lives.get(id) else { return answer(reply, Err(not_found())) };
-        let recovery = live.machine.recovery(kept);
-        let (word, message) = (recovery.word(), recovery.sentence());
-        if let Recovery::Readable(sealed) = recovery {
-            self.feed(id, Event::Recovered(sealed));
-        }
-        let Some(live) = self.lives.get(id) else { return answer(reply, Err(not_found())) };
-        let view = live.machine.view(self.ports.clock.now());
-        answer(reply, Ok(Recovered { word, message, view }));
     }
 
     /// One turn for one integration: the event in, the effects out, the board up to date.
@@ -259,7 +197,7 @@ impl Engine {
             self.carry_out(id, &identity, deed);
         }
         let Some(live) = self.lives.get_mut(id) else { return };
-        live.cell.post(live.machine.view(now), live.served.clone());
+        live.cell.post(live.machine.view(now), live.served.clone(), live.machine.heard());
         // Whoever hears that it is stored must not read another status at that moment.
         for word in words {
             self.carry_out(id, &identity, word);

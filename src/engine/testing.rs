@@ -3,7 +3,8 @@
 use super::handle::{Ask, Ended, Going, Handle, Landing, Reload, Start, Started};
 use super::{Board, Cell, Pending, Served, Trail};
 use crate::lifecycle::{
-    AuditEvent, Binding, Callback, Code, Confirmation, IntegrationId, Invitation, Lease, Refusal, View,
+    ApiAnswer, AuditEvent, Binding, Callback, Code, Confirmation, Heard, IntegrationId, Invitation, Lease,
+    Refusal, View,
 };
 use crate::secret::Ticket;
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub(crate) trait Actor: Send + 'static {
         Err(unknown())
     }
     fn nudge(&mut self, _integration: IntegrationId) {}
+    fn answered(&mut self, _integration: IntegrationId, _answer: ApiAnswer, _issue: u64) {}
 }
 
 /// A handle whose engine is an actor, and the board it reads from.
@@ -63,7 +65,8 @@ impl Stage {
     /// Posts a new view and lease for one integration.
     pub(crate) fn post(&self, view: View, lease: Option<&Lease>) {
         let cell = self.handle.board().cell(view.identity.integration.as_str()).unwrap();
-        cell.post(view, lease.map(|lease| Arc::new(Served::of(lease))));
+        let heard = Heard::of(lease.map_or(0, |lease| lease.issue));
+        cell.post(view, lease.map(|lease| Arc::new(Served::of(lease))), heard);
     }
 
     /// Puts other bindings in force.
@@ -107,6 +110,10 @@ fn answer(actor: &mut impl Actor, ask: Ask) {
         Ask::Recover(_, reply) => reply.send(Err(unknown())).is_ok(),
         Ask::Nudge(integration) | Ask::Due(integration) => {
             actor.nudge(integration);
+            true
+        }
+        Ask::Answered(integration, answer, issue) => {
+            actor.answered(integration, answer, issue);
             true
         }
         Ask::Replan(_, _, done) | Ask::Turn(done) => done.send(()).is_ok(),

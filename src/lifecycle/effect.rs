@@ -138,6 +138,8 @@ pub struct Lease {
     pub scope: Option<String>,
     /// The generation it came with.
     pub generation: u64,
+    /// Counts the leases since the start, from 1: tells an answer about this token from one about another.
+    pub issue: u64,
 }
 
 /// How a consent ended, for the person who waits on the landing page.

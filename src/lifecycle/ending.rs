@@ -41,6 +41,7 @@ impl Integration {
             Life::Revoked(Ending { stage: Stage::Marking(op), tombstone, cleared, ..Ending::of(late) });
         (self.doubt, self.doubted, self.retry, self.nudged) = (None, None, None, None);
         self.trouble = None;
+        self.health.forget();
         self.note("revoked", "");
         self.give_way();
         self.refuse_waiting();

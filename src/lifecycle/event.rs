@@ -1,6 +1,6 @@
 //! What may happen to an integration. Events are past tense; time comes beside them, never inside.
 
-use super::{Account, Found, Op, Record, Sealed, Spent};
+use super::{Account, ApiAnswer, Found, Op, Record, Sealed, Spent};
 use crate::secret::{AuthCode, Nonce, PkceVerifier};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,13 @@ pub enum Event {
     },
     /// A person came back from the provider, and the callback was judged good.
     CodeReceived(Box<Exchange>),
+    /// A provider's API answered an app that used our token. Ignored if the token was another one, or nothing changes by it.
+    ApiAnswered {
+        /// What it said.
+        answer: ApiAnswer,
+        /// The lease that was used (`Lease::issue`).
+        issue: u64,
+    },
     /// A sealed answer from quarantine can be read now (`Integration::recovery`). Ignored if it was overtaken meanwhile.
     Recovered(Arc<Sealed>),
     /// An effect ended. Ignored if `op` is stale.

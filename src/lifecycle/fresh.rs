@@ -198,7 +198,8 @@ impl Integration {
 
     fn connected(&mut self, accepted: Accepted, now: Timestamp) {
         self.life = Life::Connected;
-        (self.doubt, self.retry, self.unread) = (None, None, false);
+        (self.doubt, self.retry, self.unread, self.nudged) = (None, None, false, None);
+        self.health.forget();
         self.refreshes = self.refreshes.saturating_add(1);
         self.mended(&[Kind::Spending, Kind::Client, Kind::Foreign]);
         self.note("connected", "");

@@ -166,7 +166,7 @@ impl Integration {
         let sealed = Arc::clone(&unstored.sealed);
         if unstored.durable {
             self.grant = Some(Arc::clone(&unstored.record));
-            self.publish(now);
+            self.publish_again(now);
         }
         self.push_seal(op, sealed);
     }

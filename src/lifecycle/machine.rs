@@ -4,6 +4,7 @@
 //! `restore.rs` (start), `spend.rs` (refresh and exchange), `keep.rs` (the store), `ending.rs` (revocation),
 //! `portrait.rs` (the view). Events with a stale operation id are ignored.
 
+use super::health::Health;
 use super::life::{Doubt, Retry};
 use super::life::{
     Flight, Kind, Life, Phase, Restoring, Served, Spend, Stage, Step, Tombstone, Trouble, Unstored,
@@ -56,6 +57,7 @@ pub struct Integration {
     pub(super) nudged: Option<Timestamp>,
     pub(super) asked: Option<Timestamp>,
     pub(super) validated: Option<Timestamp>,
+    pub(super) health: Health,
     pub(super) refreshes: u64,
     /// Whether the store was never read, because a sealed answer came first.
     pub(super) unread: bool,
@@ -99,6 +101,7 @@ impl Integration {
             nudged: None,
             asked: None,
             validated: None,
+            health: Health::default(),
             refreshes: 0,
             unread: false,
             clock: Timestamp::EPOCH,
@@ -138,7 +141,7 @@ impl Integration {
         // Nor is anything spent while a record is on its way to the store.
         let writes = self.unstored.as_ref().is_some_and(|unstored| unstored.phase.until().is_none());
         let refresh = if writes { None } else { self.refresh_due(self.clock) };
-        [lease, others, flight, refresh].into_iter().flatten().min()
+        [lease, others, flight, refresh, self.health.until()].into_iter().flatten().min()
     }
 
     fn resting_until(&self) -> Option<Timestamp> {
@@ -215,6 +218,7 @@ impl Integration {
             Event::RotationAsked { by } => self.rotation_asked(by, now),
             Event::RevocationAsked { by: _ } => self.revoke(),
             Event::CodeReceived(exchange) => self.waiting.push_back(Arc::from(exchange)),
+            Event::ApiAnswered { answer, issue } => self.api_answered(&answer, issue, now),
             Event::Recovered(sealed) => self.recovered(sealed),
             Event::Done { op, end } => self.done(op, end, now),
         }
@@ -264,6 +268,7 @@ impl Integration {
             self.out.push(Effect::Withdraw);
             self.note("lease_ended", "");
         }
+        self.wake_health(now);
         if self.flight.is_some() {
             return self.wake_spend(now);
         }
@@ -316,10 +321,7 @@ impl Integration {
         }
         match by {
             Asker::App if self.asked.is_some_and(|asked| now.since(asked) < SELDOM_FOR_APPS) => {}
-            Asker::App => {
-                self.asked = Some(now);
-                self.nudged = Some(self.retry.map_or(now, |retry| retry.at.max(now)));
-            }
+            Asker::App => self.nudge_seldom(now),
             Asker::Operator => {
                 self.retry = None;
                 self.nudged = Some(now);
@@ -329,6 +331,13 @@ impl Integration {
                 self.nudged = Some(self.retry.map_or(now, |retry| retry.at.max(now)).plus(spread));
             }
         }
+    }
+
+    /// One refresh, not before the last that came of apps is 30 s old (contract §3).
+    pub(super) fn nudge_seldom(&mut self, now: Timestamp) {
+        let seldom = self.asked.map_or(now, |asked| asked.plus(SELDOM_FOR_APPS).max(now));
+        self.asked = Some(seldom);
+        self.nudged = Some(self.retry.map_or(seldom, |retry| retry.at.max(seldom)));
     }
 
     /// When the next presentation of the refresh token is due, if nothing stands in its way.
@@ -402,8 +411,21 @@ impl Integration {
         self.unmarked = Some(Retry { at: now.plus(wait), attempts });
     }
 
-    /// Serves the grant's access token, if it still lives (invariant 5).
+    /// Serves the grant's access token, if it still lives (invariant 5): another one than before.
     pub(super) fn publish(&mut self, now: Timestamp) {
+        let (before, issues) = (self.out.len(), self.health.issue);
+        self.serve(issues.saturating_add(1), now);
+        if self.out.len() > before {
+            self.health.issued();
+        }
+    }
+
+    /// Serves the same token with what is known of it now.
+    pub(super) fn publish_again(&mut self, now: Timestamp) {
+        self.serve(self.health.issue, now);
+    }
+
+    fn serve(&mut self, issue: u64, now: Timestamp) {
         let Some(record) = self.grant.clone() else { return };
         let Some(token) = &record.access_token else { return };
         if matches!(self.life, Life::Revoked(_)) || !record.is_live(now) {
@@ -417,6 +439,7 @@ impl Integration {
             expires_at: record.expires_at,
             scope: record.scope.clone(),
             generation: record.generation,
+            issue,
         }));
     }
 

@@ -13,6 +13,7 @@ mod effect;
 mod ending;
 mod event;
 mod fresh;
+mod health;
 mod id_token;
 mod identity;
 mod keep;
@@ -34,6 +35,8 @@ mod terms;
 mod view;
 mod writes;
 
+#[cfg(test)]
+mod complaints;
 #[cfg(test)]
 mod outages;
 #[cfg(test)]
@@ -59,6 +62,7 @@ pub use event::{
     AccountChange, Asker, Completion, Event, Exchange, Frozen, Loaded, Revocation, SpoolFault, StoreFault,
     Trial,
 };
+pub use health::{ApiAnswer, Heard};
 pub use id_token::check as check_id_token;
 pub use identity::{Identity, IntegrationId, NotAnIdentifier, OrganizationId, ProviderId};
 pub use machine::Integration;

@@ -29,8 +29,8 @@ impl Integration {
             refresh_token_expires_at: grant.and_then(|grant| grant.refresh_token_expires_at),
             last_refreshed: grant.map(|grant| grant.written_at),
             last_validated: self.validated,
-            last_error: self.trouble.map(|trouble| trouble.cause.to_owned()),
-            detected_at: self.trouble.map(|trouble| trouble.since),
+            last_error: self.wrong().map(|(cause, _)| cause.to_owned()),
+            detected_at: self.wrong().map(|(_, since)| since),
             account: grant.map(|grant| grant.account.clone()).unwrap_or_default(),
             scopes: grant.and_then(|grant| grant.scope.as_deref()).map(split).unwrap_or_default(),
             generation: self.newest_generation(),
@@ -39,8 +39,15 @@ impl Integration {
         }
     }
 
+    /// What is wrong, since when: grantd's own troubles come first.
+    fn wrong(&self) -> Option<(&'static str, Timestamp)> {
+        let own = self.trouble.map(|trouble| (trouble.cause, trouble.since));
+        let said = self.health.complaint().filter(|_| matches!(self.life, Life::Connected));
+        own.or_else(|| said.map(|complaint| (complaint.cause(), complaint.since)))
+    }
+
     /// The words of contract §4 in their order of precedence.
-    const fn status(&self, live: bool) -> Status {
+    fn status(&self, live: bool) -> Status {
         match &self.life {
             Life::Revoked(_) => Status::Revoked,
             Life::NeedsReauth => Status::NeedsReauth,
@@ -48,7 +55,7 @@ impl Integration {
             Life::Restoring(_) if !live => Status::Pending,
             Life::Connected if !live => Status::Expired,
             Life::Restoring(_) => Status::Warning,
-            Life::Connected if self.trouble.is_some() || self.doubt.is_some() => Status::Warning,
+            Life::Connected if self.wrong().is_some() || self.doubt.is_some() => Status::Warning,
             Life::Connected => Status::Connected,
         }
     }
@@ -141,7 +148,33 @@ impl Integration {
             None if self.served.is_none() => {
                 ("the token has ended; a new one is being fetched".into(), vec![Action::Refresh])
             }
-            None => ("works".into(), vec![Action::Refresh]),
+            None => self.health_words(),
+        }
+    }
+}
+
+impl Integration {
+    fn health_words(&self) -> (String, Vec<Action>) {
+        let Some(complaint) = self.health.complaint() else {
+            return ("works".into(), vec![Action::Refresh]);
+        };
+        match complaint.cause() {
+            "api_rate_limited" => (
+                "the provider's API limits the rate of calls for now; it passes by itself".into(),
+                vec![Action::Refresh],
+            ),
+            "api_forbidden" => (
+                "the provider's API forbids a call (403): a scope or a permission may be missing at the provider".into(),
+                vec![Action::Reconnect, Action::Refresh],
+            ),
+            "api_unauthorized" => (
+                "the provider's API does not take the token (401); a fresh one is being fetched".into(),
+                vec![Action::Refresh],
+            ),
+            _ => (
+                "the provider's API does not take a fresh token either (401): look at the account's permissions, or connect again".into(),
+                vec![Action::Reconnect, Action::Refresh],
+            ),
         }
     }
 }

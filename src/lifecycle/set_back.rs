@@ -16,6 +16,7 @@ impl Integration {
         let earlier = |at: &mut Timestamp| *at = at.minus(by);
         let retries = self.retry.iter_mut().chain(&mut self.unmarked).map(|retry| &mut retry.at);
         retries.chain(&mut self.nudged).chain(&mut self.asked).for_each(earlier);
+        self.health.set_back(by);
         self.doubted.iter_mut().for_each(|doubted| earlier(&mut doubted.since));
         if let Some(doubt) = &mut self.doubt {
             earlier(&mut doubt.facts.since);
@@ -52,7 +53,7 @@ impl Integration {
         };
         self.grant = Some(Arc::new(moved));
         if self.served.is_some_and(|served| served.until.is_some()) {
-            self.publish(now);
+            self.publish_again(now);
         }
     }
 }

@@ -347,6 +347,10 @@ impl Integration {
         if matches!(self.life, Life::Connected) {
             self.life = Life::NeedsReauth;
             self.mark.standing = Standing::NeedsReauth;
+            if self.health.is_rejected() {
+                // Neither the provider's API nor its token endpoint takes it: nothing is left to be served.
+                self.withdraw();
+            }
         }
         self.tidy();
     }

@@ -120,6 +120,7 @@ pub(crate) fn event(event: &Event) -> String {
         Event::CodeReceived(_) => "CodeReceived".into(),
         Event::Recovered(_) => "Recovered".into(),
         Event::ClockSetBack(by) => format!("ClockSetBack by {by:?}"),
+        Event::ApiAnswered { answer, .. } => format!("ApiAnswered {answer:?}"),
     }
 }
 

@@ -135,5 +135,6 @@ pub(super) fn lease(name: &str, generation: u64, expires_at: Option<Timestamp>) 
         expires_at,
         scope: Some("repo".into()),
         generation,
+        issue: generation,
     }
 }
