@@ -139,6 +139,9 @@ pub(super) struct StatusArgs {
     /// Print it again whenever it changes, until interrupted
     #[arg(long)]
     pub(super) watch: bool,
+    /// Say instead who the kernel says this process is, which bindings it has, and why not the others
+    #[arg(long, value_name = "PID", conflicts_with_all = ["integration", "watch"])]
+    pub(super) explain: Option<u32>,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,

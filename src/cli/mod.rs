@@ -10,6 +10,7 @@ mod client;
 mod connect;
 mod demo;
 mod end;
+mod explain;
 mod host;
 mod list;
 mod man;

@@ -1,9 +1,9 @@
-//! `grantd status`: how one integration is, or all of them.
+//! `grantd status`: how one integration is, or all of them; or, with `--explain`, who a process is.
 
 use super::args::StatusArgs;
 use super::client::ask;
 use super::end::End;
-use super::{list, terminal};
+use super::{explain, list, terminal};
 use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -43,6 +43,9 @@ pub(super) struct Account {
 /// # Errors
 /// As the daemon refuses.
 pub(super) async fn status(args: StatusArgs) -> Result<(), End> {
+    if let Some(pid) = args.explain {
+        return explain::explain(pid, &args).await;
+    }
     let mut shown = fetch(&args).await?;
     terminal::say(&shown);
     if !args.watch {

@@ -3,8 +3,9 @@
 use super::integrations::IntegrationConfig;
 use super::reader::{Reader, Section};
 use super::source::{At, Spot};
-use crate::lifecycle::{Allow, Binding, IntegrationId, NOBODY, Who};
+use crate::lifecycle::{Allow, Binding, IntegrationId, NOBODY, UnitRule, Who};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 pub(super) fn bindings(
     reader: &mut Reader<'_>,
@@ -73,12 +74,11 @@ fn who(reader: &mut Reader<'_>, section: &mut Section, heading: At) -> Option<Wh
         return None;
     }
     if let Some(unit) = unit {
-        reader.warn(
-            unit.at,
-            "unit bindings are not in this version: this one matches nobody",
-            "bind the service's user until then",
-        );
-        return Some(Who::Unit(unit.value));
+        let rule = UnitRule::parse(&unit.value);
+        return rule
+            .map_err(|why| reader.wrong(unit.at, format!("unit {:?}: {why}", unit.value), why.remedy()))
+            .map(Who::Unit)
+            .ok();
     }
     let who = match (user, uid, group, gid) {
         (Some(user), ..) => known(reader, &user, "user").map(|id| (Who::Uid(id), user.at)),
@@ -96,8 +96,22 @@ fn who(reader: &mut Reader<'_>, section: &mut Section, heading: At) -> Option<Wh
         );
         return None;
     }
+    if let Who::Uid(id) | Who::Gid(id) = &who
+        && DYNAMIC.contains(id)
+    {
+        reader.warn(
+            at,
+            format!(
+                "{id} is an id that systemd lends to services with DynamicUser= and gives to others later"
+            ),
+            "bind the service by its unit: unit = \"billing.service\"",
+        );
+    }
     Some(who)
 }
+
+/// systemd's dynamic users (systemd's document on uids and gids).
+const DYNAMIC: RangeInclusive<u32> = 61_184..=65_519;
 
 fn known(reader: &mut Reader<'_>, name: &Spot<String>, kind: &str) -> Option<u32> {
     let id =

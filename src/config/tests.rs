@@ -277,10 +277,25 @@ fn what_has_no_effect_is_a_warning() {
     let warnings = check(&text).unwrap().warnings;
     assert!(warnings.len() == 1 && warnings[0].message.contains("without [operators]"), "{warnings:?}");
     let text = format!(
-        "{GOOD}\n[notify]\nwebhook = \"https://hooks\"\n[[binding]]\nintegration = \"github\"\nunit = \"a.service\"\n"
+        "{GOOD}\n[notify]\nwebhook = \"https://hooks\"\n[[binding]]\nintegration = \"github\"\nuid = 61500\n"
     );
     let warnings = check(&text).unwrap().warnings;
     assert_eq!(warnings.len(), 2, "{warnings:?}");
+}
+
+#[test]
+fn a_binding_names_a_unit_or_every_instance_of_a_template() {
+    let bound =
+        |unit: &str| check(&format!("{GOOD}\n[[binding]]\nintegration = \"github\"\nunit = \"{unit}\"\n"));
+    for unit in ["billing.service", "worker@*.service"] {
+        let Checked { config, warnings } = bound(unit).unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        assert_eq!(config.bindings.last().unwrap().who.to_string(), format!("unit = \"{unit}\""));
+    }
+    for unit in ["billing", "worker@.service", "*.service", "user@1000.service"] {
+        let problems = bound(unit).unwrap_err().0;
+        assert!(problems.len() == 1 && problems[0].message.contains(unit), "{problems:?}");
+    }
 }
 
 #[test]

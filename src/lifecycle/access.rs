@@ -1,7 +1,9 @@
 //! Who may do what with which integration, and what a token read answers. Pure: judged anew for each request.
 
-use super::{Action, Code, IntegrationId, ProviderId, Refusal, Status, View};
+use super::{Action, Code, IntegrationId, ProviderId, Refusal, Status, UnitRule, View};
 use crate::time::Timestamp;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Who the kernel says a caller is.
@@ -11,6 +13,8 @@ pub struct Caller {
     pub uid: u32,
     /// The peer's group ids: the primary one and the supplementary ones.
     pub groups: Vec<u32>,
+    /// The unit of the system that it runs in, where the kernel tells it beyond doubt.
+    pub unit: Option<Arc<str>>,
 }
 
 /// A rule that lets one caller use one integration.
@@ -34,7 +38,7 @@ pub enum Who {
     /// A member of a group.
     Gid(u32),
     /// A systemd unit.
-    Unit(String),
+    Unit(UnitRule),
 }
 
 /// What a binding allows. Status is always implied.
@@ -61,6 +65,17 @@ pub struct Grant {
     pub allow: Allow,
 }
 
+/// One binding held against one caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict<'a> {
+    /// The binding.
+    pub binding: &'a Binding,
+    /// Whether it is for the caller.
+    pub fits: bool,
+    /// Why, or why not.
+    pub why: &'static str,
+}
+
 /// The uid that stands for "nobody" and for users outside a user namespace. It is never bound.
 pub const NOBODY: u32 = 65_534;
 
@@ -77,6 +92,16 @@ impl Bindings {
     pub fn of(&self, caller: &Caller) -> Vec<Grant> {
         let of_one = self.0.chunk_by(|left, right| left.integration == right.integration);
         of_one.filter_map(|bindings| sum(bindings, caller)).collect()
+    }
+
+    /// Every binding with what it says to `caller`, for a person who wonders.
+    #[must_use]
+    pub fn explain(&self, caller: &Caller) -> Vec<Verdict<'_>> {
+        let verdict = |binding| {
+            let (fits, why) = Binding::judge(binding, caller);
+            Verdict { binding, fits, why }
+        };
+        self.0.iter().map(verdict).collect()
     }
 
     /// Finds what `name` means for `caller`: an id first, then a provider's name that fits exactly one.
@@ -120,13 +145,35 @@ fn sum(bindings: &[Binding], caller: &Caller) -> Option<Grant> {
 
 impl Binding {
     fn matches(&self, caller: &Caller) -> bool {
-        caller.uid != NOBODY
-            && match &self.who {
-                Who::Uid(uid) => *uid == caller.uid,
-                Who::Gid(gid) => caller.groups.contains(gid),
-                // Unit rules need SO_PEERPIDFD and cgroups; until then they match nothing, and `run` says so.
-                Who::Unit(_) => false,
+        self.judge(caller).0
+    }
+
+    fn judge(&self, caller: &Caller) -> (bool, &'static str) {
+        if caller.uid == NOBODY {
+            return (false, "uid 65534 stands for users whom the kernel cannot name, and is never bound");
+        }
+        let choose = |fits: bool, yes, no| (fits, if fits { yes } else { no });
+        match &self.who {
+            Who::Uid(uid) => choose(*uid == caller.uid, "it is this user", "it is another user"),
+            Who::Gid(gid) => {
+                choose(caller.groups.contains(gid), "it is in this group", "it is not in this group")
             }
+            Who::Unit(rule) => match &caller.unit {
+                Some(unit) => choose(rule.fits(unit), "it runs in this unit", "it runs in another unit"),
+                None => (false, "no unit is known of it"),
+            },
+        }
+    }
+}
+
+/// As the configuration writes it.
+impl fmt::Display for Who {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uid(uid) => write!(out, "uid = {uid}"),
+            Self::Gid(gid) => write!(out, "gid = {gid}"),
+            Self::Unit(rule) => write!(out, "unit = \"{rule}\""),
+        }
     }
 }
 
@@ -151,7 +198,7 @@ impl Grant {
 pub fn binding_missing() -> Refusal {
     Refusal::new(
         Code::BindingMissing,
-        "no binding lets this user use that integration: ask the operator for a [[binding]] in grantd's configuration",
+        "no binding lets this caller use that integration: ask the operator for a [[binding]] in grantd's configuration",
     )
 }
 
@@ -220,7 +267,7 @@ fn unavailable(alive: bool, view: &View) -> Refusal {
 mod tests {
     use super::{Allow, Binding, Bindings, Caller, NOBODY, Standing as ReadStanding, Who, judge_read};
     use crate::lifecycle::testing::{identity, pending_view};
-    use crate::lifecycle::{Action, Code, Status, View};
+    use crate::lifecycle::{Action, Code, Status, UnitRule, View};
     use crate::time::Timestamp;
     use std::time::Duration;
 
@@ -237,7 +284,11 @@ mod tests {
     }
 
     fn caller(uid: u32, groups: &[u32]) -> Caller {
-        Caller { uid, groups: groups.to_vec() }
+        Caller { uid, groups: groups.to_vec(), unit: None }
+    }
+
+    fn in_unit(uid: u32, unit: &str) -> Caller {
+        Caller { unit: Some(unit.into()), ..caller(uid, &[]) }
     }
 
     #[test]
@@ -286,6 +337,49 @@ mod tests {
         let bindings =
             Bindings::new(vec![binding(Who::Uid(NOBODY), "a", "p"), binding(Who::Gid(NOBODY), "a", "p")]);
         assert!(bindings.resolve(&caller(NOBODY, &[NOBODY]), "a").is_err());
+    }
+
+    #[test]
+    fn a_unit_rule_is_for_its_unit_whoever_runs_in_it() {
+        let rule = |text| Who::Unit(UnitRule::parse(text).unwrap());
+        let bindings = Bindings::new(vec![
+            binding(rule("billing.service"), "a", "p"),
+            binding(rule("worker@*.service"), "b", "q"),
+        ]);
+        let names = |caller: &Caller| {
+            bindings.of(caller).iter().map(|grant| grant.integration.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&in_unit(61_500, "billing.service")), ["a"]);
+        assert_eq!(names(&in_unit(0, "worker@3.service")), ["b"]);
+        let strangers =
+            [in_unit(61_500, "other.service"), caller(61_500, &[]), in_unit(NOBODY, "billing.service")];
+        for stranger in strangers {
+            assert!(names(&stranger).is_empty(), "{stranger:?}");
+        }
+    }
+
+    #[test]
+    fn every_binding_says_why_or_why_not() {
+        let rule = Who::Unit(UnitRule::parse("billing.service").unwrap());
+        let bindings = Bindings::new(vec![
+            binding(Who::Uid(1), "a", "p"),
+            binding(Who::Gid(7), "b", "p"),
+            binding(rule, "c", "p"),
+        ]);
+        let said = |caller: &Caller| {
+            let verdicts = bindings.explain(caller).into_iter();
+            verdicts.map(|one| format!("{} {} {}", one.binding.who, one.fits, one.why)).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            said(&Caller { groups: vec![7], ..in_unit(2, "billing.service") }),
+            [
+                "uid = 1 false it is another user",
+                "gid = 7 true it is in this group",
+                "unit = \"billing.service\" true it runs in this unit",
+            ]
+        );
+        assert!(said(&caller(1, &[]))[2].ends_with("false no unit is known of it"));
+        assert!(said(&in_unit(NOBODY, "billing.service")).iter().all(|one| one.contains("never bound")));
     }
 
     #[test]

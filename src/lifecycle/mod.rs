@@ -32,6 +32,7 @@ mod set_back;
 mod spend;
 mod state;
 mod terms;
+mod unit;
 mod view;
 mod writes;
 
@@ -49,7 +50,7 @@ pub(crate) mod testing;
 mod world;
 
 pub use access::{
-    Allow, Binding, Bindings, Caller, Grant, NOBODY, Standing as ReadStanding, Who, binding_missing,
+    Allow, Binding, Bindings, Caller, Grant, NOBODY, Standing as ReadStanding, Verdict, Who, binding_missing,
     judge_read,
 };
 pub use answer::{Answer, Spent, WireFault};
@@ -73,5 +74,6 @@ pub use refusal::{Code, Missing, Refusal};
 pub use sealed::{Doubted, Found, Intent, Mark, Purpose, Sealed, Standing};
 pub use state::{FlowKeys, Random, cookie_suffix};
 pub use terms::{Dialect, ExpectedAccount, IdTokenRules, Outage, Rotation, Terms};
+pub use unit::{NotAUnitRule, UnitRule, is_of_a_user, is_unit};
 pub use view::{Action, Status, View};
 pub use writes::Writes;

@@ -257,7 +257,7 @@ struct Listed<'a> {
 }
 
 /// Status is implied by the others, and named where it is all.
-fn words(allow: Allow) -> Vec<&'static str> {
+pub(super) fn words(allow: Allow) -> Vec<&'static str> {
     match (allow.token, allow.proxy) {
         (true, true) => vec!["token", "proxy"],
         (true, false) => vec!["token"],

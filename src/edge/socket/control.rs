@@ -5,6 +5,7 @@
 
 use super::accept::{Bounds, accept, receive};
 use super::answers::{misfit, nowhere, refused};
+use super::explain;
 use super::orders;
 use super::peer::Peer;
 use super::seats::Limits;
@@ -93,6 +94,7 @@ fn router(desk: ControlDesk) -> Router {
         .route("/v1/integrations/{integration}/recover", post(orders::recover))
         .route("/v1/reload", post(orders::reload))
         .route("/v1/audit", get(orders::audit))
+        .route("/v1/explain", get(explain::explain))
         .route("/healthz", get(orders::health))
         .route("/readyz", get(orders::health))
         .fallback(async || nowhere::<Body>(HeaderMap::new()))
@@ -142,10 +144,11 @@ mod tests {
     #[test]
     fn root_the_own_user_and_the_group_operate_and_nobody_else() {
         let operators = Operators { own_uid: 900, group: Some(901) };
-        let include = |uid, groups: &[u32]| operators.include(&Caller { uid, groups: groups.to_vec() });
+        let include =
+            |uid, groups: &[u32]| operators.include(&Caller { uid, groups: groups.to_vec(), unit: None });
         assert!(include(0, &[0]) && include(900, &[5]) && include(1000, &[1000, 901]));
         assert!(!include(1000, &[1000]) && !include(1000, &[0, 900]) && !include(NOBODY, &[NOBODY, 901]));
         let alone = Operators { group: None, ..operators };
-        assert!(!alone.include(&Caller { uid: 1000, groups: vec![901] }));
+        assert!(!alone.include(&Caller { uid: 1000, groups: vec![901], unit: None }));
     }
 }

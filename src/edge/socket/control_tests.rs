@@ -6,7 +6,8 @@ use crate::engine::testing::{Actor, Notes, Stage};
 use crate::engine::{Ended, Going, Landed, Landing, Start, Started};
 use crate::lifecycle::testing::identity;
 use crate::lifecycle::{
-    Account, Callback, Code, Confirmation, IntegrationId, Refusal, Revocation, Status, View,
+    Account, Allow, Binding, Callback, Code, Confirmation, IntegrationId, Refusal, Revocation, Status, View,
+    Who,
 };
 use crate::secret::{StateToken, Ticket};
 use arc_swap::ArcSwap;
@@ -92,9 +93,13 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
+        Self::with(Vec::new())
+    }
+
+    fn with(bindings: Vec<Binding>) -> Self {
         let engine = Obedient::default();
         let views = vec![view("github", Status::Connected), view("slack", Status::Pending)];
-        let stage = Stage::new(Vec::new(), views, engine.clone());
+        let stage = Stage::new(bindings, views, engine.clone());
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join("control.sock")).unwrap();
         let own_uid = nix::unistd::geteuid().as_raw();
@@ -283,6 +288,32 @@ async fn health_is_whether_the_engine_turns() {
     rig.stage.handle.nudge(&identity("github").integration);
     let reply = rig.get("/healthz").await;
     assert_eq!((reply.status, &*reply.body), (503, r#"{"ready":false}"#));
+}
+
+#[tokio::test]
+async fn a_process_is_explained_with_every_binding_and_its_reason() {
+    let bound = |name, who| {
+        let identity = identity(name);
+        let allow = Allow { token: true, proxy: false };
+        Binding { who, integration: identity.integration, provider: identity.provider, allow }
+    };
+    let own = nix::unistd::geteuid().as_raw();
+    let bindings = vec![bound("github", Who::Uid(own)), bound("slack", Who::Uid(own + 1))];
+    let rig = Rig::with(bindings);
+    let pid = std::process::id();
+    let said = rig.get(&format!("/v1/explain?pid={pid}")).await.json();
+    assert_eq!((&said["pid"], &said["uid"]), (&json!(pid), &json!(own)));
+    assert_ne!(said["unit"].is_null(), said["why"].is_null(), "a unit, or why there is none: {said}");
+    assert_eq!(
+        said["bindings"],
+        json!([
+            { "integration": "github", "rule": format!("uid = {own}"), "fits": true, "why": "it is this user", "allow": ["token"] },
+            { "integration": "slack", "rule": format!("uid = {}", own + 1), "fits": false, "why": "it is another user", "allow": ["token"] },
+        ])
+    );
+    for query in ["", "?pid=", "?pid=-1", "?pid=4194305", "?pid=1&pid=2", "?pid=1&more=1"] {
+        assert_eq!(rig.get(&format!("/v1/explain{query}")).await.refusal(), refused(400, "invalid_request"));
+    }
 }
 
 #[tokio::test]

@@ -104,7 +104,7 @@ impl Desk {
     /// As the table of contract §3 says.
     pub(super) fn counted(&self, caller: &Caller, read: Read) -> Result<Bytes, Refusal> {
         let outcome = read.end.as_ref().err().map_or("ok", |refusal| refusal.code.word());
-        self.tally.count(caller.uid, read.integration.as_ref(), outcome);
+        self.tally.count(caller, read.integration.as_ref(), outcome);
         read.end
     }
 

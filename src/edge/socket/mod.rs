@@ -7,9 +7,11 @@ mod accept;
 mod answers;
 mod app;
 mod bind;
+mod cgroup;
 mod control;
 mod desk;
 mod events;
+mod explain;
 mod orders;
 mod peer;
 mod pulse;
@@ -26,8 +28,11 @@ mod audit_tests;
 mod control_tests;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod unit_tests;
 
 pub use app::serve_app;
 pub use bind::{BindError, bind};
+pub use cgroup::NoUnit;
 pub use control::{ControlDesk, Operators, serve_control};
-pub use peer::Peer;
+pub use peer::{Peer, knows_units};

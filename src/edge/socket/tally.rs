@@ -1,10 +1,10 @@
-//! Counts token reads for the audit trail: by integration, user and outcome, told once a minute.
+//! Counts token reads for the audit trail: by integration, caller and outcome, told once a minute.
 //!
 //! The way of a read pays for a look-up and an addition; the lock is the app thread's alone. What is told goes to another thread.
 //! Names that a caller made up are not kept: what was not found is counted without a name.
 
 use crate::engine::{Board, Trail};
-use crate::lifecycle::{Actor, AuditEvent, IntegrationId};
+use crate::lifecycle::{Actor, AuditEvent, Caller, IntegrationId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,11 +22,11 @@ pub(super) struct Tally {
 
 #[derive(Default)]
 struct Counts {
-    of: BTreeMap<(u32, &'static str), Reads>,
+    of: BTreeMap<(u32, Option<Arc<str>>, &'static str), Reads>,
     keys: usize,
 }
 
-/// The reads of one user that ended alike: of each integration, and of what is none.
+/// The reads of one caller that ended alike: of each integration, and of what is none.
 #[derive(Default)]
 struct Reads {
     named: BTreeMap<IntegrationId, u64>,
@@ -39,9 +39,9 @@ impl Tally {
     }
 
     /// Counts one read. Takes memory for the first of its kind only.
-    pub(super) fn count(&self, uid: u32, integration: Option<&IntegrationId>, outcome: &'static str) {
+    pub(super) fn count(&self, caller: &Caller, integration: Option<&IntegrationId>, outcome: &'static str) {
         let mut counts = self.counts();
-        let reads = counts.of.entry((uid, outcome)).or_default();
+        let reads = counts.of.entry((caller.uid, caller.unit.clone(), outcome)).or_default();
         let known = match integration {
             None => &mut reads.nameless,
             Some(integration) => match reads.named.get_mut(integration) {
@@ -77,9 +77,9 @@ impl Tally {
 
     fn tell(&self) {
         let counts = std::mem::take(&mut *self.counts());
-        for ((uid, outcome), reads) in counts.of {
+        for ((uid, unit, outcome), reads) in counts.of {
             let event = |count| {
-                let actor = Actor::App { uid, unit: None };
+                let actor = Actor::App { uid, unit: unit.as_deref().map(str::to_owned) };
                 AuditEvent { outcome, count, ..AuditEvent::done("token_read", actor) }
             };
             if reads.nameless > 0 {
