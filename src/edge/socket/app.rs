@@ -9,6 +9,7 @@ use super::answers::{answer, bytes_of, json, nowhere, refused, wrong_method};
 use super::desk::{Desk, Read, may_pass};
 use super::events::Events;
 use super::peer::Peer;
+use super::report;
 use super::seats::Limits;
 use super::wish::Wish;
 use crate::engine::{Clock, Handle, Trail};
@@ -86,15 +87,20 @@ impl Service<Request<Incoming>> for Reader {
     type Future = Turn;
 
     fn call(&self, request: Request<Incoming>) -> Turn {
-        let (mut head, _ignored) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         // The request's own map, emptied, becomes the answer's: no memory is taken for headers.
         let mut spare = std::mem::take(&mut head.headers);
         spare.clear();
         let Some(route) = Route::of(head.uri.path()) else { return Turn::now(nowhere(spare)) };
-        if head.method != Method::GET {
-            return Turn::now(wrong_method(spare, "GET"));
+        let allowed = route.method();
+        if head.method != allowed {
+            return Turn::now(wrong_method(spare, if allowed == Method::POST { "POST" } else { "GET" }));
         }
         match route {
+            Route::Report(name) => {
+                let (desk, peer, name) = (Arc::clone(&self.desk), Arc::clone(&self.peer), name.to_owned());
+                Turn::Later(Box::pin(report::take(desk, peer, name, body)))
+            }
             Route::Token(name) => self.token(spare, name, head.uri.query()),
             Route::Status(name) => Turn::now(self.status(spare, name)),
             Route::Events(name) => Turn::now(self.events(spare, name)),
@@ -162,6 +168,7 @@ enum Route<'a> {
     Token(&'a str),
     Status(&'a str),
     Events(&'a str),
+    Report(&'a str),
 }
 
 impl<'a> Route<'a> {
@@ -175,7 +182,15 @@ impl<'a> Route<'a> {
             "token" => Some(Self::Token(name)),
             "status" => Some(Self::Status(name)),
             "events" => Some(Self::Events(name)),
+            "report" => Some(Self::Report(name)),
             _ => None,
+        }
+    }
+
+    const fn method(&self) -> Method {
+        match self {
+            Self::Report(_) => Method::POST,
+            Self::List | Self::Token(_) | Self::Status(_) | Self::Events(_) => Method::GET,
         }
     }
 }

@@ -3,10 +3,11 @@
 //! Every verdict is taken anew. A read touches no lock that a writer holds; the engine hears of it only when it falls short,
 //! and then at most once a second for an integration, so that impatient readers cannot keep it busy.
 
+use super::report::Reports;
 use super::tally::Tally;
 use super::wish::Wish;
 use crate::engine::{Cell, Clock, Handle, Trail};
-use crate::lifecycle::{Caller, Code, Grant, IntegrationId, Refusal, binding_missing};
+use crate::lifecycle::{ApiAnswer, Caller, Code, Grant, IntegrationId, Refusal, binding_missing};
 use crate::time::Timestamp;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ pub(super) struct Desk {
     stop: CancellationToken,
     nudged: Mutex<BTreeMap<IntegrationId, Timestamp>>,
     tally: Arc<Tally>,
+    reports: Reports,
     pub(super) pace: Pace,
 }
 
@@ -49,12 +51,27 @@ impl Desk {
         stop: CancellationToken,
     ) -> Self {
         let tally = Arc::new(Tally::new(trail, Arc::clone(handle.board()), MINUTE));
-        Self { handle, clock, stop, nudged: Mutex::default(), tally, pace: PACE }
+        Self { handle, clock, stop, nudged: Mutex::default(), tally, reports: Reports::default(), pace: PACE }
     }
 
     /// What was read, for the audit trail.
     pub(super) const fn tally(&self) -> &Arc<Tally> {
         &self.tally
+    }
+
+    /// What was reported, and by whom.
+    pub(super) const fn reports(&self) -> &Reports {
+        &self.reports
+    }
+
+    /// The wall clock, now.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Passes on what an API answered to lease `issue`. Never waits.
+    pub(super) fn answered(&self, integration: &IntegrationId, answer: ApiAnswer, issue: u64) {
+        self.handle.answered(integration, answer, issue);
     }
 
     /// Ends all that waits.
@@ -104,7 +121,7 @@ impl Desk {
     /// As the table of contract §3 says.
     pub(super) fn counted(&self, caller: &Caller, read: Read) -> Result<Bytes, Refusal> {
         let outcome = read.end.as_ref().err().map_or("ok", |refusal| refusal.code.word());
-        self.tally.count(caller, read.integration.as_ref(), outcome);
+        self.tally.count("token_read", caller, read.integration.as_ref(), outcome);
         read.end
     }
 

@@ -15,6 +15,7 @@ mod explain;
 mod orders;
 mod peer;
 mod pulse;
+mod report;
 mod seats;
 mod tally;
 mod wish;
@@ -26,6 +27,8 @@ mod app_tests;
 mod audit_tests;
 #[cfg(test)]
 mod control_tests;
+#[cfg(test)]
+mod report_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Counts token reads for the audit trail: by integration, caller and outcome, told once a minute.
+//! Counts what apps do for the audit trail, token reads above all: by integration, caller and outcome, told once a minute.
 //!
 //! The way of a read pays for a look-up and an addition; the lock is the app thread's alone. What is told goes to another thread.
 //! Names that a caller made up are not kept: what was not found is counted without a name.
@@ -22,11 +22,20 @@ pub(super) struct Tally {
 
 #[derive(Default)]
 struct Counts {
-    of: BTreeMap<(u32, Option<Arc<str>>, &'static str), Reads>,
+    of: BTreeMap<Deed, Reads>,
     keys: usize,
 }
 
-/// The reads of one caller that ended alike: of each integration, and of what is none.
+/// What was done, by whom, and how it ended.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Deed {
+    what: &'static str,
+    uid: u32,
+    unit: Option<Arc<str>>,
+    outcome: &'static str,
+}
+
+/// The reads, or what else it is, of one caller that ended alike: of each integration, and of what is none.
 #[derive(Default)]
 struct Reads {
     named: BTreeMap<IntegrationId, u64>,
@@ -38,10 +47,17 @@ impl Tally {
         Self { trail, board, counts: Mutex::default(), full: Notify::new(), every }
     }
 
-    /// Counts one read. Takes memory for the first of its kind only.
-    pub(super) fn count(&self, caller: &Caller, integration: Option<&IntegrationId>, outcome: &'static str) {
+    /// Counts one thing that was done, such as `token_read`. Takes memory for the first of its kind only.
+    pub(super) fn count(
+        &self,
+        what: &'static str,
+        caller: &Caller,
+        integration: Option<&IntegrationId>,
+        outcome: &'static str,
+    ) {
         let mut counts = self.counts();
-        let reads = counts.of.entry((caller.uid, caller.unit.clone(), outcome)).or_default();
+        let deed = Deed { what, uid: caller.uid, unit: caller.unit.clone(), outcome };
+        let reads = counts.of.entry(deed).or_default();
         let known = match integration {
             None => &mut reads.nameless,
             Some(integration) => match reads.named.get_mut(integration) {
@@ -77,10 +93,10 @@ impl Tally {
 
     fn tell(&self) {
         let counts = std::mem::take(&mut *self.counts());
-        for ((uid, unit, outcome), reads) in counts.of {
+        for (Deed { what, uid, unit, outcome }, reads) in counts.of {
             let event = |count| {
                 let actor = Actor::App { uid, unit: unit.as_deref().map(str::to_owned) };
-                AuditEvent { outcome, count, ..AuditEvent::done("token_read", actor) }
+                AuditEvent { outcome, count, ..AuditEvent::done(what, actor) }
             };
             if reads.nameless > 0 {
                 self.trail.record(event(reads.nameless));
