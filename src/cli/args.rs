@@ -41,6 +41,12 @@ pub(super) enum Verb {
     Audit(AuditArgs),
     /// Print an integration's access token, for apps
     Token(TokenArgs),
+    /// Run a command with a fresh token in its environment
+    Exec(ExecArgs),
+    /// Keep a token file fresh, for programs that read one
+    File(FileArgs),
+    /// Speak git's credential helper protocol
+    GitCredential(GitCredentialArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Print the manual page of grantd, or of one verb
@@ -210,18 +216,79 @@ pub(super) struct VerifyArgs {
 pub(super) struct TokenArgs {
     /// The integration's id, or its provider's name
     pub(super) integration: String,
+    /// Print the whole answer as JSON instead of the bare token
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) wish: WishArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ExecArgs {
+    /// The integration's id, or its provider's name
+    pub(super) integration: String,
+    /// The variable that holds the token
+    #[arg(long, value_name = "NAME", value_parser = variable, default_value = "GRANTD_ACCESS_TOKEN")]
+    pub(super) env: String,
+    #[command(flatten)]
+    pub(super) wish: WishArgs,
+    /// The command and its arguments; it takes this process's place, so signals and the exit code are its own
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(super) command: Vec<std::ffi::OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct FileArgs {
+    /// The integration's id, or its provider's name
+    pub(super) integration: String,
+    /// The file to keep fresh; it is replaced whole, and removed when there is no token that may be used
+    pub(super) path: PathBuf,
+    /// The file's mode, octal
+    #[arg(long, value_name = "MODE", value_parser = mode, default_value = "0400")]
+    pub(super) mode: u32,
+    /// What to write; {access_token}, {token_type}, {expires_at}, {scope}, {integration} and {generation} are filled in
+    #[arg(long, value_name = "TEXT", default_value = "{access_token}")]
+    pub(super) template: String,
+    #[command(flatten)]
+    pub(super) app: AppArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct GitCredentialArgs {
+    /// The integration's id, or its provider's name
+    #[arg(long, value_name = "ID")]
+    pub(super) integration: String,
+    /// Answer for this host alone (HOST or HOST:PORT); may be repeated. Without it, git's own configuration decides
+    #[arg(long, value_name = "HOST")]
+    pub(super) host: Vec<String>,
+    /// The user name beside the token, unless the URL has one: Bitbucket wants x-token-auth
+    #[arg(long, value_name = "NAME", default_value = "oauth2")]
+    pub(super) username: String,
+    #[command(flatten)]
+    pub(super) wish: WishArgs,
+    /// What git wants: get; anything else is taken in silence
+    pub(super) operation: String,
+}
+
+/// Where apps ask.
+#[derive(Args, Debug)]
+pub(super) struct AppArgs {
+    /// The app socket
+    #[arg(long, value_name = "PATH", env = "GRANTD_SOCKET", default_value = "/run/grantd/app.sock")]
+    pub(super) socket: PathBuf,
+}
+
+/// What token an app wishes for.
+#[derive(Args, Debug)]
+pub(super) struct WishArgs {
     /// How long the token must live at least, such as 5m
     #[arg(long, value_name = "DURATION", value_parser = span, default_value = "0s")]
     pub(super) min_ttl: std::time::Duration,
     /// How long to wait for such a token, such as 30s; 60s at most
     #[arg(long, value_name = "DURATION", value_parser = span, default_value = "0s")]
     pub(super) wait: std::time::Duration,
-    /// Print the whole answer as JSON instead of the bare token
-    #[arg(long)]
-    pub(super) json: bool,
-    /// The app socket
-    #[arg(long, value_name = "PATH", env = "GRANTD_SOCKET", default_value = "/run/grantd/app.sock")]
-    pub(super) socket: PathBuf,
+    #[command(flatten)]
+    pub(super) app: AppArgs,
 }
 
 /// Where operators ask.
@@ -255,6 +322,20 @@ const CONFIG: &str = "/etc/grantd/grantd.toml";
 fn span(text: &str) -> Result<std::time::Duration, String> {
     let seconds = text.parse().ok().map(std::time::Duration::from_secs);
     seconds.or_else(|| crate::config::duration(text)).ok_or_else(|| "write it as 90s, 5m or 4h".to_owned())
+}
+
+/// An octal mode that lets its owner read, and nobody run anything.
+fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok();
+    mode.filter(|mode| mode & !0o666 == 0 && mode & 0o400 != 0).ok_or_else(|| {
+        "write an octal mode such as 0400 or 0440: readable by its owner, not executable".to_owned()
+    })
+}
+
+fn variable(text: &str) -> Result<String, String> {
+    let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    let fits = first && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if fits { Ok(text.to_owned()) } else { Err("a variable's name has letters, digits and _".to_owned()) }
 }
 
 fn account(text: &str) -> Result<String, String> {

@@ -2,8 +2,9 @@
 
 use super::end::End;
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -82,7 +83,8 @@ where
     tokio::time::timeout(PATIENCE, both).await.unwrap_or_else(|_late| Err(io::ErrorKind::TimedOut.into()))
 }
 
-fn unconnected(socket: &Path, error: &io::Error) -> End {
+/// Why a socket could not be reached.
+pub(super) fn unconnected(socket: &Path, error: &io::Error) -> End {
     let socket = socket.display();
     let kind = error.kind();
     if kind == io::ErrorKind::PermissionDenied {
@@ -111,6 +113,15 @@ struct Wanting {
     #[serde(rename = "where")]
     place: String,
     fix: String,
+}
+
+/// The end that a refusal becomes whose body has not been read yet.
+pub(super) async fn refused(answer: Response<Incoming>) -> End {
+    let (head, body) = answer.into_parts();
+    match Limited::new(body, MOST).collect().await {
+        Ok(body) => refusal(&Reply { status: head.status, headers: head.headers, body: body.to_bytes() }),
+        Err(_broken) => End::unreachable("the daemon hung up"),
+    }
 }
 
 fn refusal(reply: &Reply) -> End {

@@ -11,6 +11,8 @@ const BUG: u8 = 70;
 const AGAIN: u8 = 75;
 const PERMISSION: u8 = 77;
 const CONFIGURATION: u8 = 78;
+const NOT_EXECUTABLE: u8 = 126;
+const NOT_FOUND: u8 = 127;
 
 /// Why a verb did not do what it was asked to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +57,16 @@ impl End {
         Self { code: CONFIGURATION, said: said.into() }
     }
 
+    /// The command that was to be run is not there (POSIX Shell §2.8.2).
+    pub(super) fn not_found(said: impl Into<String>) -> Self {
+        Self { code: NOT_FOUND, said: said.into() }
+    }
+
+    /// The command that was to be run cannot be (POSIX Shell §2.8.2).
+    pub(super) fn not_executable(said: impl Into<String>) -> Self {
+        Self { code: NOT_EXECUTABLE, said: said.into() }
+    }
+
     /// As a refusal's code and HTTP status say.
     pub(super) fn of_refusal(code: &str, status: u16, detail: &str) -> Self {
         let said = format!("{detail} ({code})");
@@ -70,6 +82,16 @@ impl End {
     /// What is said.
     pub(super) fn said(&self) -> &str {
         &self.said
+    }
+
+    /// Whether asking again may help: the daemon is not there, or has no token yet.
+    pub(super) const fn is_passing(&self) -> bool {
+        matches!(self.code, AGAIN | UNREACHABLE)
+    }
+
+    /// Whether the daemon could not be asked at all.
+    pub(super) const fn is_unreachable(&self) -> bool {
+        self.code == UNREACHABLE
     }
 
     /// Says it on standard error.

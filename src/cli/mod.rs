@@ -10,7 +10,11 @@ mod client;
 mod connect;
 mod demo;
 mod end;
+mod events;
+mod exec;
 mod explain;
+mod file;
+mod git_credential;
 mod host;
 mod list;
 mod man;
@@ -67,6 +71,9 @@ async fn perform(verb: Verb) -> Result<(), End> {
         Verb::Reload(args) => reload::reload(args).await,
         Verb::Audit(args) => audit::audit(args).await,
         Verb::Token(args) => token::token(args).await,
+        Verb::Exec(args) => exec::exec(args).await,
+        Verb::File(args) => file::file(args).await,
+        Verb::GitCredential(args) => git_credential::git_credential(args).await,
         Verb::Completions(args) => man::completions(&args),
         Verb::Man(args) => man::man(&args),
     }
@@ -88,6 +95,9 @@ fn runtime(verb: &Verb) -> std::io::Result<tokio::runtime::Runtime> {
         | Verb::Reload(_)
         | Verb::Audit(_)
         | Verb::Token(_)
+        | Verb::Exec(_)
+        | Verb::File(_)
+        | Verb::GitCredential(_)
         | Verb::Completions(_)
         | Verb::Man(_) => tokio::runtime::Builder::new_current_thread(),
     };

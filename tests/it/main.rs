@@ -31,6 +31,7 @@ mod peers;
 mod permissions;
 mod policies;
 mod preflight;
+mod programs;
 mod reloading;
 mod revoking;
 mod rotating;

@@ -147,6 +147,13 @@ impl<'w> Daemon<'w> {
         grantd(self.world, &with_socket)
     }
 
+    /// `grantd` as a program of an app's calls it: it finds the app socket by its environment.
+    pub fn program(&self, arguments: &[&str]) -> Command {
+        let mut command = binary(self.world);
+        command.args(arguments).env("GRANTD_SOCKET", self.world.home.path().join("app.sock"));
+        command
+    }
+
     /// A one-time link for the world's integration.
     #[track_caller]
     pub fn link(&self) -> String {
