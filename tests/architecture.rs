@@ -162,6 +162,7 @@ fn each_heavy_crate_has_an_owner() {
         ("axum", &["src/edge/web/", "src/edge/socket/", "src/cli/demo/"]),
         ("askama", &["src/edge/web/"]),
         ("tokio_rustls", &["src/edge/web/"]),
+        ("rustix::mm", &["src/edge/hardening.rs"]),
         ("nix::", &["src/edge/socket/", "src/edge/surroundings.rs"]),
         ("toml::", &["src/config/", "src/cli/"]),
     ];

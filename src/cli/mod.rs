@@ -15,7 +15,6 @@ mod exec;
 mod explain;
 mod file;
 mod git_credential;
-mod host;
 mod list;
 mod man;
 mod policy;

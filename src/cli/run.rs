@@ -2,12 +2,12 @@
 
 use super::args::RunArgs;
 use super::end::End;
-use super::{host, terminal};
+use super::terminal;
 use crate::config::{self, Problems, Surroundings};
-use crate::daemon::{Daemon, Ready, Rereads, Setup, StartError};
-use crate::edge::spool::SpoolError;
+use crate::daemon::{Daemon, Ready, Rereads, Setup, StartError, tell_protections};
+use crate::edge::spool::{NotOurs, SpoolError};
 use crate::edge::surroundings::Host;
-use crate::edge::{systemd, telemetry};
+use crate::edge::{hardening, systemd, telemetry};
 use crate::engine::Handle;
 use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,11 +17,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// # Errors
 /// 78 for the configuration and the seal key, 75 where another daemon runs, 77 and 69 for what the kernel refuses.
 pub(super) async fn run(args: RunArgs) -> Result<(), End> {
+    let guards = hardening::protect();
     let passed = systemd::take_sockets();
     let around: Arc<dyn Surroundings + Send + Sync> = Arc::new(Host);
     let checked = config::load(&args.config, around.as_ref()).map_err(|problems| wrong(&problems))?;
     telemetry::begin(&checked.config.log).map_err(|error| End::configuration(error.to_string()))?;
-    host::harden();
     for warning in &checked.warnings {
         tracing::warn!(
             place = %format_args!("{}:{}:{}", warning.file, warning.line, warning.column),
@@ -30,6 +30,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), End> {
             warning.message
         );
     }
+    tell_protections(&guards, &checked.config, &passed);
     let (path, again) = (args.config, Arc::clone(&around));
     let rereads: Rereads = Arc::new(move || config::load(&path, again.as_ref()));
     let daemon = Daemon::start(Setup { config: checked.config, rereads, around, passed })
@@ -53,6 +54,10 @@ pub(super) fn unstarted(error: &StartError) -> End {
             End::configuration(said)
         }
         StartError::Spool(SpoolError::WrongKey(_) | SpoolError::Elsewhere(_)) => End::configuration(said),
+        StartError::State(NotOurs::Refused { kind, .. }) if *kind != std::io::ErrorKind::PermissionDenied => {
+            End::unreachable(said)
+        }
+        StartError::State(_) => End::permission(said),
         StartError::Spool(SpoolError::Locked(_)) => End::again(said),
         StartError::Spool(SpoolError::Unusable { kind, .. }) | StartError::Public { kind, .. }
             if *kind == std::io::ErrorKind::PermissionDenied =>

@@ -14,7 +14,7 @@ use crate::edge::entropy::KernelEntropy;
 use crate::edge::provider::{Transport, TransportError};
 use crate::edge::schedule::NotASchedule;
 use crate::edge::socket::{BindError, ControlDesk, Operators, bind, serve_app, serve_control};
-use crate::edge::spool::{Leftover, Spool, SpoolError};
+use crate::edge::spool::{Leftover, NotOurs, Spool, SpoolError, check_home};
 use crate::edge::systemd::{self, Passed};
 use crate::edge::web::{self, Organization, TlsError, Web, WebSettings};
 use crate::engine::{Clock, Engine, Handle, Ports, Trail};
@@ -76,7 +76,10 @@ pub enum StartError {
     /// There is no seal key.
     #[error(transparent)]
     Key(#[from] KeyTrouble),
-    /// The state directory cannot be used.
+    /// The state directory is not grantd's own.
+    #[error(transparent)]
+    State(#[from] NotOurs),
+    /// The spool cannot be used.
     #[error(transparent)]
     Spool(#[from] SpoolError),
     /// The audit trail cannot be used.
@@ -117,6 +120,7 @@ impl Daemon {
     pub async fn start(setup: Setup) -> Result<Self, StartError> {
         let Setup { config, rereads, around, passed } = setup;
         let clock: Arc<dyn Clock> = Arc::new(WallClock);
+        let _told = check_home(&config.state.directory)?;
         let key = Arc::new(seal_key(&config.state, around.as_ref())?);
         let (spool, leftovers) = Spool::open(&config.state.directory, Arc::clone(&key))?;
         let ledger = Arc::new(Ledger::open(&config.state.directory, &key, Arc::clone(&clock))?);

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod claim;
 pub mod clock;
 pub mod entropy;
+pub mod hardening;
 pub mod provider;
 pub mod schedule;
 pub mod socket;

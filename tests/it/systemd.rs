@@ -1,6 +1,8 @@
 //! What systemd sees: READY and STOPPING, and sockets that it made and passed by name.
 
-use crate::world::{World, eventually};
+use crate::world::{World, eventually, second};
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
@@ -43,6 +45,43 @@ fn sockets_that_were_passed_are_used_by_their_names_and_left_in_place() {
     for made in ["passed-app", "passed-control"] {
         assert!(Path::exists(&world.home.path().join(made)), "{made} belongs to whoever made it");
     }
+}
+
+#[test]
+fn what_protects_the_daemon_is_told_at_a_start() {
+    let world = World::new("protections");
+    let mut config = world.sealed_config();
+    config.bindings.push_str("[[binding]]\nintegration = \"acme-idp\"\nunit = \"billing.service\"\n");
+    let mut daemon = world.start(&config);
+    let text = world.said.text();
+    let told = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let told: Vec<_> = told.filter(|line| line["message"] == "protections in force").collect();
+    let [told] = told.as_slice() else { panic!("one line: {text}") };
+    for on in ["private_memory", "no_core_files", "state_directory"] {
+        assert_eq!(told[on], "on", "{told}");
+    }
+    for off in ["seal_key", "kept_sockets", "watchdog", "filtered_calls"] {
+        let why = told[off].as_str().unwrap();
+        assert!(why.starts_with("off: "), "nothing here gives it {off}: {told}");
+    }
+    let units = told["unit_bindings"] == "on";
+    assert_ne!(units, text.contains("bindings by unit fit nobody on this kernel"), "{told}");
+    // What the kernel says, beside what the daemon says.
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.id())).unwrap();
+    let cores = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert!(cores.split_whitespace().filter(|word| *word == "0").count() == 2, "{cores}");
+    daemon.terminate();
+}
+
+#[test]
+fn a_state_directory_that_others_may_write_is_refused() {
+    let world = World::new("open-state");
+    std::fs::create_dir(world.state()).unwrap();
+    std::fs::set_permissions(world.state(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    world.write_config(&world.sealed_config());
+    let (ran, _took) = second(&world);
+    assert!(ran.code == 77 && ran.stderr.contains("can be written by others"), "{ran:?}");
+    assert!(std::fs::read_dir(world.state()).unwrap().next().is_none(), "nothing was put there");
 }
 
 #[track_caller]

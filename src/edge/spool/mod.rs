@@ -4,6 +4,7 @@
 //! `lifecycle`.
 
 mod cell;
+mod home;
 mod host;
 mod journal;
 mod key;
@@ -12,6 +13,7 @@ mod pool;
 #[cfg(test)]
 mod journal_tests;
 
+pub use home::{NotOurs, check_home};
 pub use host::Elsewhere;
 pub use journal::{Leftover, Spool, SpoolError, writable};
 pub use key::{KeyError, make_key_file};
