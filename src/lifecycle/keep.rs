@@ -3,10 +3,11 @@
 //! The generation names the write, so that a repeat is a no-op and a stranger's bytes are noticed. After the
 //! acknowledgement the high-water mark moves, and only then the slot is scrubbed.
 
-use super::life::{Kind, Phase, Unstored};
+use super::life::{Kind, Phase, Unstored, Writing, Written};
 use super::machine::Integration;
 use super::{
-    Code, Completion, ConsentEnd, Effect, Loaded, Purpose, Record, RecordStatus, Sealed, StoreFault, policy,
+    Code, Completion, ConsentEnd, Effect, Loaded, Op, Purpose, Record, RecordStatus, Sealed, StoreFault,
+    policy,
 };
 use crate::time::Timestamp;
 use std::sync::Arc;
@@ -14,6 +15,10 @@ use std::time::Duration;
 
 impl Integration {
     pub(super) fn wake_keep(&mut self, now: Timestamp) {
+        if self.writing.and_then(|writing| writing.until).is_some_and(|at| at <= now) {
+            self.writing = None;
+            self.follow();
+        }
         if self.unstored.as_ref().and_then(|unstored| unstored.phase.until()).is_some_and(|at| at <= now) {
             self.write_or_reseal();
         }
@@ -35,14 +40,6 @@ impl Integration {
     pub(super) fn keep_done(&mut self, end: Completion, now: Timestamp) {
         let Some(unstored) = &self.unstored else { return };
         match (unstored.phase, end) {
-            (Phase::Writing(_), Completion::Stored) => self.stored(now, false),
-            (Phase::Writing(_), Completion::StoredBeside) => self.stored(now, true),
-            (Phase::Writing(_), Completion::StoreFailed(fault)) => self.write_later(fault, now),
-            (Phase::Writing(_), Completion::IdTaken) => {
-                let op = self.op();
-                self.set_phase(Phase::Reading(op));
-                self.out.push(Effect::Load { op });
-            }
             (Phase::Reading(_), Completion::Loaded(Loaded::Record(theirs))) => self.collided(&theirs, now),
             (Phase::Reading(_), Completion::Loaded(_)) => self.renumber(0, now),
             (Phase::Reading(_), Completion::LoadFailed(fault)) => self.write_later(fault, now),
@@ -54,7 +51,8 @@ impl Integration {
                 self.note("settled", "");
                 self.release();
             }
-            (Phase::Writing(_) | Phase::Reading(_) | Phase::Waiting(_), _) => {}
+            (Phase::Writing | Phase::Behind | Phase::Ended(_) | Phase::Reading(_) | Phase::Waiting(_), _) => {
+            }
         }
     }
 
@@ -68,32 +66,134 @@ impl Integration {
         self.write();
     }
 
-    fn write(&mut self) {
-        let op = self.op();
+    /// One write at a time: the store must not take two generations in another order than they came.
+    pub(super) fn write(&mut self) {
+        if self.writing.is_some() {
+            return self.set_phase(Phase::Behind);
+        }
+        let (op, since) = (self.op(), self.clock);
         if let Some(unstored) = &mut self.unstored {
-            unstored.phase = Phase::Writing(op);
+            unstored.phase = Phase::Writing;
+            let generation = unstored.record.generation;
+            self.writing = Some(Writing { op, generation, since, until: None });
             self.out.push(Effect::Store { op, record: Arc::clone(&unstored.record) });
         }
     }
 
+    fn follow(&mut self) {
+        if self.unstored.as_ref().is_some_and(|unstored| unstored.phase == Phase::Behind) {
+            self.write();
+        }
+    }
+
+    /// The daemon that ran before may have left a write of an older generation on its way: nothing newer goes before it.
+    pub(super) fn expect_a_late_write(&mut self, generation: u64, now: Timestamp) {
+        let until = Some(now.plus(LONGEST_WRITE));
+        self.writing = Some(Writing { op: Op(0), generation, since: now, until });
+    }
+
+    /// The write that was under way has ended; the record may have been overtaken meanwhile.
+    pub(super) fn write_done(&mut self, end: &Completion, now: Timestamp) {
+        self.writing = None;
+        let written = match end {
+            Completion::Stored => Written::Current,
+            Completion::StoredBeside => Written::Beside,
+            Completion::IdTaken => Written::Taken,
+            Completion::StoreFailed(fault) => return self.write_failed(*fault, now),
+            // No write ends like that.
+            Completion::Claimed
+            | Completion::ClaimRefused
+            | Completion::Intended
+            | Completion::IntentFailed(_)
+            | Completion::Answered(_)
+            | Completion::Sealed
+            | Completion::SealFailed(_)
+            | Completion::Tried(_)
+            | Completion::Loaded(_)
+            | Completion::LoadFailed(_)
+            | Completion::Marked
+            | Completion::MarkFailed(_)
+            | Completion::UpstreamRevoked(_) => return self.write_failed(StoreFault::Other, now),
+        };
+        if written != Written::Taken {
+            self.wrote(now);
+        }
+        match self.unstored.as_ref().map(|unstored| unstored.phase) {
+            Some(Phase::Writing) => {
+                self.set_phase(Phase::Ended(written));
+                self.say_stored(written);
+                self.take_up_write(now);
+            }
+            Some(_) | None => self.follow(),
+        }
+    }
+
+    fn write_failed(&mut self, fault: StoreFault, now: Timestamp) {
+        let phase = self.unstored.as_ref().map(|unstored| unstored.phase);
+        if matches!(phase, Some(Phase::Writing | Phase::Behind)) {
+            self.write_later(fault, now);
+        }
+    }
+
+    fn say_stored(&mut self, written: Written) {
+        match written {
+            Written::Current => self.note("stored", ""),
+            Written::Beside => self.note("stored", "beside_a_foreign_value"),
+            Written::Taken => return,
+        }
+        if let Some(unstored) = &mut self.unstored
+            && std::mem::take(&mut unstored.tell)
+        {
+            let account = unstored.record.account.clone();
+            self.out.push(Effect::Tell(ConsentEnd::Stored { account }));
+        }
+    }
+
+    /// What follows a write waits for the flight that was begun meanwhile: both need the slot.
+    pub(super) fn take_up_write(&mut self, now: Timestamp) {
+        let Some(Phase::Ended(written)) = self.unstored.as_ref().map(|unstored| unstored.phase) else {
+            return;
+        };
+        if self.flight.is_some() {
+            return;
+        }
+        if written != Written::Taken {
+            return self.stored(now, written == Written::Beside);
+        }
+        let op = self.op();
+        self.set_phase(Phase::Reading(op));
+        self.out.push(Effect::Load { op });
+    }
+
+    /// Whether a record is on its way to the store, so that nothing else is begun.
+    pub(super) fn is_keeping(&self) -> bool {
+        self.writing.is_some()
+            || self.unstored.as_ref().is_some_and(|unstored| unstored.phase.until().is_none())
+    }
+
+    /// When a refresh is due although a write is under way: a store that hangs must not cost a lease.
+    pub(super) fn due_beside_a_write(&self, now: Timestamp) -> Option<Timestamp> {
+        let phase = self.unstored.as_ref().map(|unstored| unstored.phase);
+        if !matches!(phase, Some(Phase::Writing | Phase::Behind) | None) {
+            return None;
+        }
+        let hangs = self.writing?.since.plus(HANGS);
+        let due = self.refresh_due(now)?.max(hangs);
+        if self.doubt.is_some() { Some(due) } else { Some(due.max(self.last_chance()?)) }
+    }
+
     fn stored(&mut self, now: Timestamp, beside: bool) {
-        let Some(unstored) = &mut self.unstored else { return };
-        let (record, tell, durable) = (Arc::clone(&unstored.record), unstored.tell, unstored.durable);
-        unstored.tell = false;
+        let Some(unstored) = &self.unstored else { return };
+        let (record, durable) = (Arc::clone(&unstored.record), unstored.durable);
         if !durable {
             self.grant = Some(Arc::clone(&record));
             self.publish(now);
-        }
-        if tell {
-            self.out.push(Effect::Tell(ConsentEnd::Stored { account: record.account.clone() }));
         }
         self.mended(&[Kind::Storing, Kind::Foreign]);
         if beside {
             self.fail(Kind::Foreign, "foreign_writer", now);
         }
-        self.note("stored", if beside { "beside_a_foreign_value" } else { "" });
         self.mark.generation = self.mark.generation.max(record.generation);
-        self.wrote(now);
         let (op, slot) = (self.op(), self.scrubbed_but(None));
         self.set_phase(Phase::Marking(op));
         self.push_mark(op, self.marked(), slot);
@@ -186,4 +286,8 @@ impl Integration {
     }
 }
 
+/// A write that takes longer hangs.
+const HANGS: Duration = Duration::from_secs(1);
+/// The longest that a call to the store takes.
+const LONGEST_WRITE: Duration = Duration::from_secs(5);
 const NOT_DURABLE: &str = "neither the disk nor the store takes the new record; it is kept in memory and tried again: mend the disk or the store, and do not restart grantd";

@@ -109,11 +109,22 @@ pub(super) struct Unstored {
     pub(super) durable: bool,
 }
 
+impl Unstored {
+    /// Whether the store has acknowledged it, and only the mark is behind.
+    pub(super) const fn is_stored(&self) -> bool {
+        matches!(self.phase, Phase::Marking(_) | Phase::Ended(Written::Current | Written::Beside))
+    }
+}
+
 /// Where a write stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// The write is under way.
-    Writing(Op),
+    Writing,
+    /// The write of the generation before it is still under way, and this one follows.
+    Behind,
+    /// The write has ended, and what follows waits for the spend that was begun meanwhile.
+    Ended(Written),
     /// The write is repeated at this time, with the same bytes.
     Waiting(Timestamp),
     /// The write id holds other bytes: reading the store for the generation to take.
@@ -122,6 +133,27 @@ pub(super) enum Phase {
     Resealing(Op),
     /// Stored; the mark is being moved and the slot scrubbed.
     Marking(Op),
+}
+
+/// A write to the store that is under way, whatever became of its record meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Writing {
+    pub(super) op: Op,
+    pub(super) generation: u64,
+    pub(super) since: Timestamp,
+    /// A write of the daemon that ran before: no end of it comes, and it cannot be on its way after this time.
+    pub(super) until: Option<Timestamp>,
+}
+
+/// How a write ended that needs no repetition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// It is the current value.
+    Current,
+    /// It stands beside somebody else's value.
+    Beside,
+    /// Its id holds other bytes.
+    Taken,
 }
 
 /// A spend in doubt.
@@ -269,15 +301,20 @@ impl Flight {
 impl Phase {
     pub(super) const fn op(self) -> Option<Op> {
         match self {
-            Self::Writing(op) | Self::Reading(op) | Self::Resealing(op) | Self::Marking(op) => Some(op),
-            Self::Waiting(_) => None,
+            Self::Reading(op) | Self::Resealing(op) | Self::Marking(op) => Some(op),
+            Self::Writing | Self::Behind | Self::Ended(_) | Self::Waiting(_) => None,
         }
     }
 
     pub(super) const fn until(self) -> Option<Timestamp> {
         match self {
             Self::Waiting(at) => Some(at),
-            Self::Writing(_) | Self::Reading(_) | Self::Resealing(_) | Self::Marking(_) => None,
+            Self::Writing
+            | Self::Behind
+            | Self::Ended(_)
+            | Self::Reading(_)
+            | Self::Resealing(_)
+            | Self::Marking(_) => None,
         }
     }
 }

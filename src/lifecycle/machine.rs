@@ -5,7 +5,7 @@
 //! `portrait.rs` (the view). Events with a stale operation id are ignored.
 
 use super::health::Health;
-use super::life::{Doubt, Retry};
+use super::life::{Doubt, Retry, Writing};
 use super::life::{
     Flight, Kind, Life, Phase, Restoring, Served, Spend, Stage, Step, Tombstone, Trouble, Unstored,
 };
@@ -51,6 +51,7 @@ pub struct Integration {
     /// The disk did not take the last mark: when it is written again.
     pub(super) unmarked: Option<Retry>,
     pub(super) unstored: Option<Unstored>,
+    pub(super) writing: Option<Writing>,
     pub(super) doubt: Option<Doubt>,
     pub(super) retry: Option<Retry>,
     pub(super) trouble: Option<Trouble>,
@@ -95,6 +96,7 @@ impl Integration {
             scrubs: false,
             unmarked: None,
             unstored: None,
+            writing: None,
             doubt: None,
             retry: None,
             trouble: None,
@@ -138,9 +140,11 @@ impl Integration {
         // While a spend is in flight it owns the slot: everything else waits for its end.
         let others = if self.flight.is_some() { None } else { self.resting_until() };
         let flight = self.flight.as_ref().and_then(Flight::until);
-        // Nor is anything spent while a record is on its way to the store.
-        let writes = self.unstored.as_ref().is_some_and(|unstored| unstored.phase.until().is_none());
-        let refresh = if writes { None } else { self.refresh_due(self.clock) };
+        let refresh = if self.is_keeping() {
+            self.due_beside_a_write(self.clock)
+        } else {
+            self.refresh_due(self.clock)
+        };
         [lease, others, flight, refresh, self.health.until()].into_iter().flatten().min()
     }
 
@@ -152,7 +156,8 @@ impl Integration {
             Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => None,
         };
         let mark = self.unmarked.map(|unmarked| unmarked.at);
-        [write, life, mark].into_iter().flatten().min()
+        let ghost = self.writing.and_then(|writing| writing.until);
+        [write, life, mark, ghost].into_iter().flatten().min()
     }
 
     /// Puts new terms in force, after a reload.
@@ -179,14 +184,13 @@ impl Integration {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         let flying = self.flight.as_ref().is_some_and(|flight| flight.until().is_none());
-        let writing = self.unstored.as_ref().is_some_and(|unstored| unstored.phase.until().is_none());
         let reading = match &self.life {
             Life::Restoring(restoring) => restoring.step.is_none_or(|step| step.until().is_none()),
             // Not over for whoever waits, before it would survive a crash.
             Life::Revoked(ending) => !ending.stage.is_resting() || ending.tombstone != Tombstone::Durable,
             Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => false,
         };
-        flying || writing || reading || !self.waiting.is_empty() || !self.unverified.is_empty()
+        flying || self.is_keeping() || reading || !self.waiting.is_empty() || !self.unverified.is_empty()
     }
 
     /// How many times fresh tokens were received since the start.
@@ -226,9 +230,14 @@ impl Integration {
 
     /// What became possible by the event: a consent that waited, a spend that is due, the next step of an ending.
     fn go_on(&mut self, now: Timestamp) {
-        if self.flight.is_some()
-            || self.unstored.as_ref().is_some_and(|unstored| unstored.phase.until().is_none())
-        {
+        if self.flight.is_some() {
+            return;
+        }
+        self.take_up_write(now);
+        if self.is_keeping() {
+            if !self.draining && self.due_beside_a_write(now).is_some_and(|due| due <= now) {
+                self.begin_refresh(now);
+            }
             return;
         }
         if let Life::Revoked(ending) = &self.life
@@ -279,6 +288,8 @@ impl Integration {
     fn done(&mut self, op: Op, end: Completion, now: Timestamp) {
         if self.flight.as_ref().and_then(Flight::op) == Some(op) {
             self.flight_done(end, now);
+        } else if self.writing.is_some_and(|writing| writing.op == op) {
+            self.write_done(&end, now);
         } else if self.unstored.as_ref().and_then(|unstored| unstored.phase.op()) == Some(op) {
             self.keep_done(end, now);
         } else {
@@ -378,7 +389,7 @@ impl Integration {
     }
 
     /// When the lease is about to end; long ago if there is none, never if it has no end.
-    fn last_chance(&self) -> Option<Timestamp> {
+    pub(super) fn last_chance(&self) -> Option<Timestamp> {
         let Some(Served { from, until }) = self.served else { return Some(Timestamp::EPOCH) };
         until.map(|until| policy::last_chance(from, until))
     }

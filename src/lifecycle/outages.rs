@@ -134,8 +134,79 @@ fn after_a_crash_the_newest_refresh_is_resumed_and_a_later_intent_is_in_doubt() 
     assert!(world.served());
     assert!(world.presented.is_empty(), "a token in doubt was presented at once");
     assert!(world.machine.view(world.now).message.contains("in doubt"));
-    let stored: Vec<_> = world.stored.iter().map(|record| record.generation).collect();
-    assert_eq!(stored, [5]);
+    assert!(generations(&world).is_empty(), "a write of the run before may still be on its way");
+    world.deadline();
+    assert_eq!((world.now.since(at), generations(&world)), (Duration::from_secs(5), vec![5]));
+}
+
+fn generations(world: &World) -> Vec<u64> {
+    world.stored.iter().map(|record| record.generation).collect()
+}
+
+#[test]
+fn a_store_that_hangs_costs_no_lease_and_gets_one_write_at_a_time() {
+    let mut world = World::connected(Rotation::Strict);
+    world.held.insert("store");
+    world.deadline();
+    for life in 1..4 {
+        let end = world.machine.view(world.now).expires_at.unwrap();
+        let at = next_presentation(&mut world);
+        let left = end.since(at);
+        assert!(left <= Duration::from_secs(60) && left > Duration::ZERO, "life {life}: {left:?}");
+        assert!(world.served());
+    }
+    assert_eq!(generations(&world), [4], "the first write has not ended");
+    world.let_go("store");
+    assert_eq!(generations(&world), [4, 7], "what was overtaken is not written");
+    assert!(world.machine.view(world.now).stored);
+    assert_eq!((world.mark.generation, world.fates.last()), (7, Some(&SlotFate::Scrubbed)));
+}
+
+#[test]
+fn a_write_that_ends_during_a_spend_scrubs_nothing_before_the_spend_has_ended() {
+    for end in [Completion::Stored, Completion::IdTaken] {
+        let mut world = World::connected(Rotation::Strict);
+        world.held.insert("store");
+        world.deadline();
+        world.held.insert("refresh");
+        next_presentation(&mut world);
+        world.line();
+        let stored = matches!(end, Completion::Stored);
+        world.will("store", end);
+        world.let_go("store");
+        assert_eq!(world.line(), "", "the slot is the spend's");
+        assert_eq!(world.machine.view(world.now).stored, stored);
+        world.let_go("refresh");
+        assert_eq!(world.line(), "seal publish store scrub release");
+        assert_eq!((generations(&world), world.mark.generation), (vec![4, 5], 5));
+    }
+}
+
+#[test]
+fn a_person_who_waits_for_a_hanging_store_hears_once_the_newest_is_stored() {
+    let mut world = World::new(Rotation::Strict);
+    world.restart(Found::default());
+    world.held.insert("store");
+    world.consent();
+    next_presentation(&mut world);
+    assert!(world.told.is_empty());
+    world.let_go("store");
+    assert!(matches!(&world.told[..], [super::ConsentEnd::Stored { .. }]), "{:?}", world.told);
+}
+
+#[test]
+fn a_revocation_clears_nothing_before_a_hanging_write_has_ended() {
+    let mut world = World::connected(Rotation::Strict);
+    world.held.insert("store");
+    world.deadline();
+    world.held.insert("refresh");
+    next_presentation(&mut world);
+    world.happens(Event::RevocationAsked { by: Asker::Operator });
+    world.let_go("refresh");
+    assert!(!world.line().contains("clear"), "the write would come after it");
+    world.let_go("store");
+    assert_eq!(world.revoked_upstream, [Some("fresh-2".to_owned())]);
+    assert_eq!(generations(&world), [4, 6]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The portrait of an integration: its status object. Holds no secret and decides nothing.
 
-use super::life::{Kind, Life, Phase, Step};
+use super::life::{Kind, Life, Step};
 use super::machine::Integration;
 use super::{Action, Status, View};
 use crate::time::Timestamp;
@@ -15,8 +15,7 @@ impl Integration {
         let (message, actions) = self.words(status);
         let revoked = matches!(self.life, Life::Revoked(_));
         // While the mark is being moved the store has acknowledged already.
-        let waits_for_store =
-            self.unstored.as_ref().filter(|unstored| !matches!(unstored.phase, Phase::Marking(_)));
+        let waits_for_store = self.unstored.as_ref().filter(|unstored| !unstored.is_stored());
         View {
             identity: self.identity.clone(),
             connected: grant.is_some() && matches!(self.life, Life::Connected),

@@ -27,6 +27,8 @@ struct Left {
     lease: Option<(Arc<Sealed>, Box<Issued>)>,
     /// Consents that nobody knows to be accepted or refused.
     consents: VecDeque<Arc<Sealed>>,
+    /// An older generation that was not stored either.
+    overtaken: Option<u64>,
     /// A presentation of the newest refresh token that is in doubt.
     doubt: Option<Doubted>,
     /// The generation whose refresh token the provider refused.
@@ -42,11 +44,14 @@ impl Left {
             (Purpose::Exchange, Outcome::Issued(_)) if !sealed.accepted => self.consents.push_back(sealed),
             // Whatever was sealed before it led to it, or is over by it; but for a refresh token that is still the newest.
             (Purpose::Refresh | Purpose::Exchange, Outcome::Issued(issued)) => {
-                let kept = self.base.filter(|_| !rotates(&sealed, &issued));
+                let rotated = rotates(&sealed, &issued);
+                let older = self.base.as_ref().filter(|_| rotated).map(|(older, _)| older.generation);
+                let overtaken = older.or(self.overtaken);
+                let kept = self.base.filter(|_| !rotated);
                 let newest = Some((sealed, issued));
                 return match kept {
-                    Some(base) => Self { base: Some(base), lease: newest, ..Self::default() },
-                    None => Self { base: newest, ..Self::default() },
+                    Some(base) => Self { base: Some(base), lease: newest, overtaken, ..Self::default() },
+                    None => Self { base: newest, overtaken, ..Self::default() },
                 };
             }
             (purpose, Outcome::Ambiguous(_)) => {
@@ -109,6 +114,9 @@ impl Integration {
             self.mark.standing = Standing::Normal;
         }
         self.life = if needs_reauth && !sealed.accepted { Life::NeedsReauth } else { Life::Connected };
+        if let Some(generation) = left.overtaken {
+            self.expect_a_late_write(generation, now);
+        }
         self.refreshed(sealed, *issued, true, now);
         if let Some((sealed, issued)) = left.lease {
             let generation = sealed.generation.saturating_sub(1);
@@ -281,7 +289,10 @@ impl Integration {
     /// All of the slot goes, but for what is spared and for the consents that nobody has decided on yet.
     pub(super) fn scrubbed_but(&self, spared: Option<u64>) -> SlotFate {
         let undecided = self.unverified.iter().map(|sealed| sealed.generation);
-        let spared: Vec<u64> = spared.into_iter().chain(undecided).chain(self.unreadable).collect();
+        // With what is on its way: a restart must know that more than one generation was not stored.
+        let writing = self.writing.map(|writing| writing.generation);
+        let spared: Vec<u64> =
+            spared.into_iter().chain(writing).chain(undecided).chain(self.unreadable).collect();
         if spared.is_empty() { SlotFate::Scrubbed } else { SlotFate::Spared(spared) }
     }
 }

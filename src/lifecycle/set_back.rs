@@ -34,6 +34,10 @@ impl Integration {
         if let Some(Flight::Rereading(step, _) | Flight::Verifying(step, _)) = &mut self.flight {
             step.set_back(by);
         }
+        if let Some(writing) = &mut self.writing {
+            earlier(&mut writing.since);
+            writing.until.iter_mut().for_each(earlier);
+        }
         if let Some(unstored) = &mut self.unstored {
             earlier(&mut unstored.since);
             if let Phase::Waiting(at) = &mut unstored.phase {

@@ -396,13 +396,13 @@ impl Integration {
             self.grant = Some(Arc::clone(&record));
             self.publish(now);
         }
-        let op = self.op();
-        let phase = Phase::Writing(op);
-        let write = Arc::clone(&record);
-        // A store that takes nothing keeps its age from one generation to the next.
-        let since = self.unstored.as_ref().map_or(now, |unstored| unstored.since);
+        // A store that takes nothing keeps its age from one generation to the next, and whoever waits to hear of it waits on.
+        let older = self.unstored.take().filter(|unstored| !unstored.is_stored());
+        let since = older.as_ref().map_or(now, |unstored| unstored.since);
+        let tell = tell || older.is_some_and(|unstored| unstored.tell);
+        let phase = Phase::Behind;
         self.unstored = Some(Unstored { record, sealed, since, attempts: 0, phase, tell, durable });
-        self.out.push(Effect::Store { op, record: write });
+        self.write();
         self.take_up_doubt(now);
     }
 }

@@ -5,11 +5,9 @@
 
 use crate::process::{Board, Flying};
 use crate::provider::{At, Known, Ledger, Rt};
-use crate::store::Id;
 use crate::world::World;
 use grantd::lifecycle::{
-    Answer, Completion, ConsentEnd, Effect, Found, Lease, Loaded, Outage, RecordStatus, Rotation, Spent,
-    Standing, Status,
+    Answer, Completion, ConsentEnd, Effect, Found, Lease, Loaded, Outage, Rotation, Spent, Standing, Status,
 };
 use grantd::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,6 +55,8 @@ pub(crate) struct Case {
     pub(crate) writes: BTreeMap<At, (u64, Rc<[u8]>)>,
     pub(crate) clear: Option<(u64, Rc<[u8]>)>,
     pub(crate) seen: BTreeSet<u64>,
+    /// The refresh token of the record that was last read.
+    pub(crate) loaded: Option<Rt>,
     waiters: u32,
     /// The revocation in force: when it was asked for, in counts of events, and whether it must survive anything.
     pub(crate) ended: Option<Ending>,
@@ -176,6 +176,9 @@ impl World {
                 );
             }
             self.tally.in_doubt += u64::from(*what == "in_doubt");
+            if *what == "adopted" {
+                self.adopted(who);
+            }
         }
     }
 
@@ -380,6 +383,7 @@ impl World {
                 case.reread = true;
                 if let Loaded::Record(record) = loaded {
                     case.seen.insert(record.generation);
+                    case.loaded = record.refresh_token.as_ref().map(|token| Rt::of(token.expose_secret()));
                 }
             }
             (Flying::Tell(refresh), _) => self.was_told(who, refresh),
@@ -542,17 +546,6 @@ impl World {
                 self.check_owed(who);
             }
         }
-    }
-
-    /// The truth about the store's current value: a record that is news to whoever goes by `rt`.
-    pub(crate) fn stores_news(&self, who: usize, rt: Rt) -> bool {
-        let secret = &self.secrets[who];
-        let Some(Id::Foreign(_)) = secret.labels.current else { return false };
-        secret.labels.current.and_then(|id| secret.versions.get(&id)).is_some_and(|version| {
-            let record = grantd::lifecycle::Record::from_json(&version.value, &self.roles[who].identity);
-            let connected = record.is_ok_and(|record| record.status == RecordStatus::Connected);
-            connected && version.refresh.is_some_and(|news| news != rt)
-        })
     }
 }
 

@@ -6,6 +6,7 @@
 use crate::disk::Kind;
 use crate::journal::Work;
 use crate::oracle::issued;
+use crate::process::Flying;
 use crate::provider::{At, Rt};
 use crate::store::{Id, Labels};
 use crate::world::World;
@@ -111,12 +112,36 @@ impl World {
         }
     }
 
+    /// The provider refused the newest token, and a later grant was found in the store.
+    pub(crate) fn adopted(&mut self, who: usize) {
+        let case = &self.oracle.cases[who];
+        let refused = case.owed.last().is_none_or(|rt| self.ledger.rts[rt.0].known.refused_in.is_some());
+        let Some(rt) = case.loaded.filter(|_| refused) else { return };
+        let family = self.ledger.rts[rt.0].family;
+        if case.accepted.is_none_or(|accepted| accepted < family) {
+            self.oracle.owe(who, rt, &self.ledger);
+            self.accept(who, family);
+        }
+    }
+
     /// A grant is accepted: those before it are no longer owed.
     fn accept(&mut self, who: usize, family: usize) {
         let ledger = &self.ledger;
         let case = &mut self.oracle.cases[who];
         case.accepted = Some(family);
         case.owed.retain(|rt| ledger.rts[rt.0].family >= family);
+    }
+
+    /// What two writes at once leave behind is a matter of luck.
+    pub(crate) fn one_write(&mut self, who: usize) {
+        let flying = self
+            .process
+            .iter()
+            .flat_map(|process| &process.flying)
+            .any(|((whose, _), what)| *whose == who && matches!(what, Flying::Store | Flying::Clear));
+        if flying {
+            self.broken("11", format_args!("app{who}: two writes are on their way to the store"));
+        }
     }
 
     /// A record is about to be stored.

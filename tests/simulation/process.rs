@@ -210,6 +210,9 @@ impl World {
 
     fn fly(&mut self, who: usize, op: Op, what: Flying) {
         let run = self.run;
+        if matches!(what, Flying::Store | Flying::Clear) {
+            self.one_write(who);
+        }
         if let Some(process) = &mut self.process {
             assert!(process.run == run);
             process.flying.insert((who, op.0), what);

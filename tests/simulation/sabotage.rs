@@ -61,7 +61,7 @@ impl Machine {
         }
         let asked = matches!(event, Event::RotationAsked { .. });
         let revoked = matches!(event, Event::RevocationAsked { .. });
-        let Some(event) = self.bend(variant, event) else { return Vec::new() };
+        let event = self.bend(variant, event);
         let effects = self.core.handle(event, now);
         let mut bent = Vec::new();
         for effect in effects {
@@ -92,17 +92,16 @@ impl Machine {
         }
     }
 
-    /// What the core hears instead. `None`: nothing.
-    fn bend(&mut self, variant: Variant, event: Event) -> Option<Event> {
+    /// What the core hears instead.
+    fn bend(&mut self, variant: Variant, event: Event) -> Event {
         match event {
             Event::Restored(found) => {
                 self.mark = found.mark;
                 let generation = if variant == Variant::ForgetsTheMark { 0 } else { found.mark.generation };
-                Some(Event::Restored(Found { mark: Mark { generation, ..found.mark }, ..found }))
+                Event::Restored(Found { mark: Mark { generation, ..found.mark }, ..found })
             }
-            Event::ClockSetBack(_) if variant == Variant::MissesTheClock => None,
-            Event::Done { op, end } => Some(Event::Done { op, end: self.bend_end(variant, op, end) }),
-            other => Some(other),
+            Event::Done { op, end } => Event::Done { op, end: self.bend_end(variant, op, end) },
+            other => other,
         }
     }
 

@@ -53,14 +53,12 @@ pub(crate) enum Variant {
     RevokesTheOldToken,
     /// A revocation leaves no mark on the disk.
     ForgetsRevocations,
-    /// A wall clock that was set back is not noticed.
-    MissesTheClock,
     /// A person is told "stored" when the record is only sealed.
     SaysStoredTooSoon,
 }
 
 impl Variant {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::SkipsTheSync,
         Self::TrustsTheDescriptor,
         Self::ReplacesFirst,
@@ -82,7 +80,6 @@ impl Variant {
         Self::ServesRevoked,
         Self::RevokesTheOldToken,
         Self::ForgetsRevocations,
-        Self::MissesTheClock,
         Self::SaysStoredTooSoon,
     ];
 
@@ -124,7 +121,6 @@ impl Variant {
             Self::SpendsTwiceAtOnce | Self::CancelsOnShutdown => &["1"],
             Self::ServesPastTheEnd | Self::ServesRevoked | Self::ForgetsRevocations => &["5"],
             Self::RevokesTheOldToken => &["B7"],
-            Self::MissesTheClock => &["2", "5", "7"],
         }
     }
 }
