@@ -263,6 +263,49 @@ fn the_shipped_program_holds_no_known_bad_variant() {
     }
 }
 
+#[test]
+fn each_row_of_the_tables_names_a_test_that_exists() {
+    let page = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let code: BTreeMap<String, String> = sources("src").into_iter().chain(sources("tests")).collect();
+    for (section, last) in [("## The machine", "test"), ("## After a crash", "tested by")] {
+        let rows = rows_of(&page, section, last);
+        assert!(rows.len() > 20, "{section}: the table is not where it was");
+        let mut wrong = Vec::new();
+        for row in rows {
+            let named: Vec<&str> =
+                row.split('`').skip(1).step_by(2).filter(|name| name.contains('_')).collect();
+            if named.is_empty() {
+                wrong.push(format!("no test is named: {row}"));
+            }
+            wrong.extend(
+                named.iter().filter(|name| !is_test(&code, name)).map(|name| format!("no test {name}")),
+            );
+        }
+        assert!(wrong.is_empty(), "{section}\n{}", wrong.join("\n"));
+    }
+}
+
+/// The last cells of a section's table, whose head ends with `last`. Rows that only divide the table are left out.
+fn rows_of<'a>(page: &'a str, section: &str, last: &str) -> Vec<&'a str> {
+    let text = page.split_once(&format!("\n{section}\n")).unwrap().1;
+    let text = text.split("\n## ").next().unwrap();
+    let table = text.split_once(&format!("| {last} |\n")).unwrap().1;
+    let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+    let last = |row: &'a str| row.trim_end_matches([' ', '|']).rsplit(" | ").next().unwrap_or("");
+    rows.filter(|row| !row.starts_with("| **")).map(last).collect()
+}
+
+/// A name with a module is one of `tests/it`.
+fn is_test(code: &BTreeMap<String, String>, name: &str) -> bool {
+    let (file, function) = match name.split_once("::") {
+        Some((module, function)) => (format!("tests/it/{module}.rs"), function),
+        None => (String::new(), name),
+    };
+    let head = format!("#[test] fn {function}()");
+    let is_there = |text: &String| text.split_whitespace().collect::<Vec<_>>().join(" ").contains(&head);
+    code.iter().any(|(path, text)| (file.is_empty() || *path == file) && is_there(text))
+}
+
 /// Files below `src` that are built for tests alone.
 const TEST_FILES: &[&str] = &[
     "src/edge/socket/control_tests.rs",

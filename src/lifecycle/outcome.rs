@@ -280,6 +280,22 @@ mod tests {
     }
 
     #[test]
+    fn no_answer_makes_the_reader_panic() {
+        let whole =
+            br#"{"ok":true,"access_token":"\u00e9","expires_in":3e9,"authed_user":{"refresh_token":"r"}}"#;
+        let bytes = [0, b'"', b'{', b'\\', b'9', 0x80, 0xff];
+        for (at, byte) in (0..whole.len()).flat_map(|at| bytes.map(|byte| (at, byte))) {
+            let mut spoilt = whole.to_vec();
+            spoilt[at] = byte;
+            for (status, cut, form_encoded) in [(200, at, false), (400, whole.len(), true), (299, at, true)] {
+                let body = SecretBytes::new(spoilt[..cut].to_vec());
+                let answer = Answer { body, form_encoded, ..answer(status, "") };
+                let _read = (classify(&answer, &Dialect::default()), classify(&answer, &slack()));
+            }
+        }
+    }
+
+    #[test]
     fn expires_in_that_makes_no_sense_is_absent() {
         for body in ["0", "-5", "null", "\"soon\"", "{}", "true"] {
             let answer = answer(200, &format!(r#"{{"access_token":"a","expires_in":{body}}}"#));

@@ -344,6 +344,20 @@ fn a_lease_is_withdrawn_at_its_end() {
 }
 
 #[test]
+fn an_exchange_that_comes_to_nothing_leaves_the_life_before_it() {
+    let mut world = World::connected(Rotation::Strict);
+    let unsent = Completion::Answered(Spent::NotSent(WireFault::Connect));
+    let ends = [unsent, lost(), refused(&world, r#"{"error":"invalid_grant"}"#), refused(&world, "<")];
+    for end in ends {
+        world.will("exchange", end);
+        world.consent();
+        assert!(world.line().ends_with("tell scrub release"));
+        assert_eq!((world.status(), world.served()), (Status::Connected, true));
+    }
+    assert_eq!((world.told.len(), world.stored.len()), (4, 0));
+}
+
+#[test]
 fn a_restored_record_is_served_or_refreshed() {
     let mut world = World::new(Rotation::Strict);
     world.restore_record(3);

@@ -56,3 +56,30 @@ fn a_state_directory_of_another_machine_is_refused() {
     let (ran, _took) = second(&world);
     assert_eq!((ran.code, ran.stderr.contains("another host")), (78, true), "{}", ran.stderr);
 }
+
+#[test]
+fn a_host_put_back_from_a_snapshot_adopts_the_newer_record_and_spends_nothing_old() {
+    let world = World::new("snapshot");
+    let mut daemon = world.start(&world.config());
+    let _page = daemon.connect();
+    assert_eq!(daemon.refresh().status, 200);
+    daemon.terminate();
+    let snapshot = world.home.path().join("snapshot");
+    copy(&world.state().join("spool"), &snapshot);
+    daemon.restart();
+    eventually("the token is served", || (daemon.token().status == 200).then_some(()));
+    assert_eq!((daemon.refresh().status, daemon.refresh().status), (200, 200));
+    let newest = daemon.status()["generation"].clone();
+    daemon.terminate();
+    // The same folder, so that the host seems to be the one it was.
+    copy(&snapshot.join("."), &world.state().join("spool"));
+    daemon.restart();
+    eventually("the token is served again", || (daemon.token().status == 200).then_some(()));
+    assert_eq!(daemon.status()["generation"], newest);
+    eventually("it refreshes on", || (daemon.refresh().status == 200).then_some(()));
+    world.client.assert_no_reuse();
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    assert!(run(Command::new("cp").arg("-a").arg(from).arg(to)).status.success());
+}
