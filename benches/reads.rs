@@ -299,6 +299,7 @@ fn plan() -> Result<Plan, NotAnIdentifier> {
         scopes: vec!["repo".into()],
         dialect: Dialect::default(),
         can_try: false,
+        validate_every: None,
     };
     let planned = Planned { identity, provider_name: "GitHub".into(), kept_in: "nowhere".into(), terms };
     Ok(Plan {

@@ -31,6 +31,8 @@ pub(super) enum Verb {
     Status(StatusArgs),
     /// Refresh an integration's token now
     Refresh(OneArgs),
+    /// Try an integration's token at the provider now
+    Validate(OneArgs),
     /// Revoke an integration: cut apps off, tell the provider, clear the record
     Revoke(OneArgs),
     /// Try again to read a sealed answer that was put in quarantine

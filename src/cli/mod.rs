@@ -27,6 +27,7 @@ mod run;
 mod status;
 mod terminal;
 mod token;
+mod validate;
 
 use args::{Grantd, Verb};
 use clap::Parser as _;
@@ -65,6 +66,7 @@ async fn perform(verb: Verb) -> Result<(), End> {
         Verb::List(args) => list::list(args).await,
         Verb::Status(args) => status::status(args).await,
         Verb::Refresh(args) => refresh::refresh(args).await,
+        Verb::Validate(args) => validate::validate(args).await,
         Verb::Revoke(args) => revoke::revoke(args).await,
         Verb::Recover(args) => recover::recover(args).await,
         Verb::Reload(args) => reload::reload(args).await,
@@ -89,6 +91,7 @@ fn runtime(verb: &Verb) -> std::io::Result<tokio::runtime::Runtime> {
         | Verb::List(_)
         | Verb::Status(_)
         | Verb::Refresh(_)
+        | Verb::Validate(_)
         | Verb::Revoke(_)
         | Verb::Recover(_)
         | Verb::Reload(_)

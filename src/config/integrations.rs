@@ -29,6 +29,8 @@ pub struct IntegrationConfig {
     pub schedule: Option<Schedule>,
     /// When to refresh, in thousandths of an access token's life.
     pub refresh_at_permille: u16,
+    /// How often its token is tried.
+    pub validate_every: Duration,
 }
 
 /// What integrations fall back to.
@@ -38,6 +40,7 @@ pub(super) struct Defaults<'a> {
     /// Ids of all `[[provider]]` tables, also of those with problems.
     pub(super) named_providers: &'a [String],
     pub(super) refresh_at_permille: u16,
+    pub(super) validate_every: Duration,
     pub(super) schedule: Option<&'a Schedule>,
 }
 
@@ -57,6 +60,7 @@ impl IntegrationConfig {
             can_try: provider.account.is_some()
                 || provider.userinfo_url.is_some()
                 || provider.issuer.is_some(),
+            validate_every: Some(self.validate_every),
         }
     }
 
@@ -182,6 +186,7 @@ fn integration(
         store,
         schedule: schedule.or_else(|| defaults.schedule.cloned()),
         refresh_at_permille: at.unwrap_or(defaults.refresh_at_permille),
+        validate_every: defaults.validate_every,
     };
     if let Some(provider) = defaults.providers.get(&provider) {
         check_write_budget(reader, &config, provider, id.at);

@@ -224,6 +224,7 @@ fn sections(reader: &mut Reader<'_>, mut whole: Section) -> Option<Config> {
         providers: &providers,
         named_providers: &named_providers,
         refresh_at_permille: at,
+        validate_every: oauth.1,
         schedule: schedule.as_ref(),
     };
     let integrations = integrations(reader, integration_tables, &defaults);
@@ -255,7 +256,8 @@ fn ids(sections: &[Section]) -> Vec<String> {
 fn oauth(reader: &mut Reader<'_>, mut section: Section) -> (Duration, Duration, Vec<String>) {
     let minutes = |count: u64| Duration::from_secs(count * 60);
     let expiry = reader.duration(&mut section, "state_expiry", Duration::from_secs(1), minutes(10));
-    let validation = reader.duration(&mut section, "validation_interval", minutes(1), minutes(60 * 24 * 30));
+    let validation =
+        reader.duration(&mut section, "validation_interval", Duration::from_secs(1), minutes(60 * 24 * 30));
     let mut hosts = Vec::new();
     for Spot { value, at } in reader.texts(&mut section, "allowed_redirects").unwrap_or_default() {
         let host = value.to_lowercase();

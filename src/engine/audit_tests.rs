@@ -103,6 +103,7 @@ fn terms() -> Terms {
         scopes: vec!["repo".into()],
         dialect: Dialect::default(),
         can_try: true,
+        validate_every: None,
     }
 }
 

@@ -128,6 +128,7 @@ pub(super) enum Ask {
     Confirm(Ticket, Confirmation, Reply<Going>),
     Callback(Box<Callback>, Reply<Landing>),
     Refresh(IntegrationId, Reply<View>),
+    Validate(IntegrationId, Reply<View>),
     Revoke(IntegrationId, Reply<Ended>),
     Recover(IntegrationId, Reply<Recovered>),
     Nudge(IntegrationId),
@@ -193,6 +194,15 @@ impl Handle {
     /// `integration_not_found`, `integration_pending`, `integration_revoked`, `needs_reauth`, `token_unavailable`.
     pub async fn refresh(&self, integration: &IntegrationId) -> Result<View, Refusal> {
         self.ask(|reply| Ask::Refresh(integration.clone(), reply)).await
+    }
+
+    /// Tries the token in use at the provider, and waits for what comes of it: a refresh, where it is invalid.
+    ///
+    /// # Errors
+    /// `integration_not_found`, `integration_pending`, `integration_revoked`, `needs_reauth`; `invalid_request` where the
+    /// provider has nothing to try a token at; `token_unavailable` without a live token, and when the provider does not answer.
+    pub async fn validate(&self, integration: &IntegrationId) -> Result<View, Refusal> {
+        self.ask(|reply| Ask::Validate(integration.clone(), reply)).await
     }
 
     /// Revokes: nothing is served any more before this returns; waits (at most about 10 s) for what the provider says.

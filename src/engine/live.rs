@@ -12,6 +12,7 @@ use crate::lifecycle::{
 use crate::time::Timestamp;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One integration, alive.
 pub(super) struct Live {
@@ -24,6 +25,7 @@ pub(super) struct Live {
     pub(super) leaving: bool,
     pub(super) consents: VecDeque<Waiter>,
     pub(super) refreshes: Vec<(u64, Reply<View>)>,
+    pub(super) validations: Vec<Reply<View>>,
     pub(super) endings: Vec<Reply<Ended>>,
 }
 
@@ -48,6 +50,7 @@ impl Live {
             leaving: false,
             consents: VecDeque::new(),
             refreshes: Vec::new(),
+            validations: Vec::new(),
             endings: Vec::new(),
         }
     }
@@ -64,13 +67,18 @@ impl Live {
         if self.machine.is_busy() {
             return;
         }
-        if self.refreshes.is_empty() && self.endings.is_empty() {
+        if self.refreshes.is_empty() && self.validations.is_empty() && self.endings.is_empty() {
             return;
         }
         let view = self.machine.view(now);
         for (before, reply) in self.refreshes.drain(..) {
             let fresh = self.machine.refreshes() > before;
             answer(reply, if fresh { Ok(view.clone()) } else { Err(not_refreshed(&view)) });
+        }
+        let validated = if self.machine.is_validating() { 0 } else { self.validations.len() };
+        for reply in self.validations.drain(..validated) {
+            let silent = self.machine.was_silent();
+            answer(reply, if silent { Err(not_validated(&view)) } else { Ok(view.clone()) });
         }
         for reply in self.endings.drain(..) {
             let upstream = self.machine.upstream().unwrap_or(UNKNOWN_UPSTREAM);
@@ -81,6 +89,11 @@ impl Live {
 
 fn not_refreshed(view: &View) -> Refusal {
     Refusal::new(Code::TokenUnavailable, view.message.clone()).with_actions(&view.actions)
+}
+
+fn not_validated(view: &View) -> Refusal {
+    let why = "the provider did not say whether it takes the token: nothing changes, try again in a while";
+    Refusal::new(Code::TokenUnavailable, why).with_actions(&view.actions).with_retry_after(A_WHILE)
 }
 
 /// What is assumed when an edge breaks off: the least that is safe.
@@ -105,3 +118,5 @@ pub(super) fn failure_of(effect: &Effect) -> Completion {
         | Effect::Tell(_) => Completion::MarkFailed(SpoolFault::Broken),
     }
 }
+
+const A_WHILE: Duration = Duration::from_secs(30);

@@ -1,40 +1,53 @@
-//! What is asked of the engine about an integration that lives: refresh, revoke, recover, and what APIs say.
+//! What is asked of the engine about an integration that lives: refresh, validate, revoke, recover, and what APIs say.
 //!
 //! An order is refused at once, or becomes an event; who waits for its end is answered when the machine has come to rest.
 
 use super::handle::{Ended, Recovered, Reply};
 use super::run::{End, Engine, answer, not_found};
 use crate::lifecycle::{
-    Action, ApiAnswer, Asker, Code, Event, IntegrationId, Recovery, Refusal, Sealed, Status,
+    Action, ApiAnswer, Asker, Code, Event, IntegrationId, Recovery, Refusal, Sealed, Status, View,
 };
 use std::sync::Arc;
 
 impl Engine {
-    pub(super) fn refresh(&mut self, id: &IntegrationId, reply: Reply<crate::lifecycle::View>) {
+    pub(super) fn refresh(&mut self, id: &IntegrationId, reply: Reply<View>) {
         let now = self.ports.clock.now();
         let Some(live) = self.lives.get_mut(id).filter(|live| !live.leaving) else {
             return answer(reply, Err(not_found()));
         };
         let view = live.machine.view(now);
-        let refusal = match view.status {
-            Status::Revoked => Some(Refusal::new(Code::IntegrationRevoked, view.message)),
-            Status::NeedsReauth => Some(Refusal::new(Code::NeedsReauth, view.message)),
-            Status::Pending if view.actions.contains(&Action::Connect) => {
-                Some(Refusal::new(Code::IntegrationPending, view.message))
-            }
-            Status::Expired | Status::Warning | Status::Connected if !live.machine.can_refresh() => {
-                Some(Refusal::new(
-                    Code::InvalidRequest,
-                    "the provider issued no refresh token: there is nothing to refresh",
-                ))
-            }
-            Status::Pending | Status::Expired | Status::Warning | Status::Connected => None,
-        };
-        if let Some(refusal) = refusal {
-            return answer(reply, Err(refusal.with_actions(&view.actions)));
+        if let Some(refusal) = unfit(&view) {
+            return answer(reply, Err(refusal));
+        }
+        if view.status != Status::Pending && !live.machine.can_refresh() {
+            return answer(
+                reply,
+                Err(invalid("the provider issued no refresh token: there is nothing to refresh", &view)),
+            );
         }
         live.refreshes.push((live.machine.refreshes(), reply));
         self.feed(id, Event::RotationAsked { by: Asker::Operator });
+    }
+
+    pub(super) fn validate(&mut self, id: &IntegrationId, reply: Reply<View>) {
+        let now = self.ports.clock.now();
+        let Some(live) = self.lives.get_mut(id).filter(|live| !live.leaving) else {
+            return answer(reply, Err(not_found()));
+        };
+        let view = live.machine.view(now);
+        if let Some(refusal) = unfit(&view) {
+            return answer(reply, Err(refusal));
+        }
+        if !live.machine.can_validate() {
+            let refusal = if view.token_valid {
+                invalid("the provider's entry names nothing at which a token could be tried", &view)
+            } else {
+                Refusal::new(Code::TokenUnavailable, view.message).with_actions(&view.actions)
+            };
+            return answer(reply, Err(refusal));
+        }
+        live.validations.push(reply);
+        self.feed(id, Event::ValidationAsked);
     }
 
     pub(super) fn revoke(&mut self, id: &IntegrationId, reply: Reply<Ended>) {
@@ -83,4 +96,19 @@ impl Engine {
         let view = live.machine.view(self.ports.clock.now());
         answer(reply, Ok(Recovered { word, message, view }));
     }
+}
+
+/// What a grant that is not there, or no longer good, is answered with.
+fn unfit(view: &View) -> Option<Refusal> {
+    let code = match view.status {
+        Status::Revoked => Code::IntegrationRevoked,
+        Status::NeedsReauth => Code::NeedsReauth,
+        Status::Pending if view.actions.contains(&Action::Connect) => Code::IntegrationPending,
+        Status::Pending | Status::Expired | Status::Warning | Status::Connected => return None,
+    };
+    Some(Refusal::new(code, view.message.clone()).with_actions(&view.actions))
+}
+
+fn invalid(why: &str, view: &View) -> Refusal {
+    Refusal::new(Code::InvalidRequest, why).with_actions(&view.actions)
 }

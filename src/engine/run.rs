@@ -170,6 +170,7 @@ impl Engine {
             Ask::Confirm(ticket, confirmation, reply) => self.confirm(ticket, confirmation, reply),
             Ask::Callback(callback, reply) => self.callback(*callback, reply),
             Ask::Refresh(id, reply) => self.refresh(&id, reply),
+            Ask::Validate(id, reply) => self.validate(&id, reply),
             Ask::Revoke(id, reply) => self.revoke(&id, reply),
             Ask::Recover(id, reply) => self.recover(&id, reply),
             Ask::Nudge(id) => self.feed(&id, Event::RotationAsked { by: Asker::App }),

@@ -28,6 +28,9 @@ pub(crate) trait Actor: Send + 'static {
     fn refresh(&mut self, _integration: IntegrationId) -> Result<View, Refusal> {
         Err(unknown())
     }
+    fn validate(&mut self, _integration: IntegrationId) -> Result<View, Refusal> {
+        Err(unknown())
+    }
     fn revoke(&mut self, _integration: IntegrationId) -> Result<Ended, Refusal> {
         Err(unknown())
     }
@@ -106,6 +109,7 @@ fn answer(actor: &mut impl Actor, ask: Ask) {
         Ask::Confirm(ticket, how, reply) => reply.send(actor.confirm(ticket, how)).is_ok(),
         Ask::Callback(callback, reply) => reply.send(actor.callback(*callback)).is_ok(),
         Ask::Refresh(integration, reply) => reply.send(actor.refresh(integration)).is_ok(),
+        Ask::Validate(integration, reply) => reply.send(actor.validate(integration)).is_ok(),
         Ask::Revoke(integration, reply) => reply.send(actor.revoke(integration)).is_ok(),
         Ask::Recover(_, reply) => reply.send(Err(unknown())).is_ok(),
         Ask::Nudge(integration) | Ask::Due(integration) => {

@@ -8,6 +8,7 @@ use super::life::{Ending, Flight, Kind, Life, Phase, Stage, Tombstone};
 use super::machine::Integration;
 use super::restore::token_of;
 use super::spend::REVOKED_MEANWHILE;
+use super::validation::Validation;
 use super::{
     Code, Completion, Effect, Loaded, Mark, Record, RecordStatus, Revocation, SlotFate, Standing, policy,
 };
@@ -42,6 +43,7 @@ impl Integration {
         (self.doubt, self.doubted, self.retry, self.nudged) = (None, None, None, None);
         self.trouble = None;
         self.health.forget();
+        self.validation = Validation::default();
         self.note("revoked", "");
         self.give_way();
         self.refuse_waiting();

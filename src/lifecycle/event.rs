@@ -19,6 +19,8 @@ pub enum Event {
         /// Who asks.
         by: Asker,
     },
+    /// Someone wants to know whether the provider takes the token in use.
+    ValidationAsked,
     /// Someone wants the grant to end.
     RevocationAsked {
         /// Who asks.

@@ -69,6 +69,7 @@ impl Integration {
             }
             Trial::Valid(account) if self.terms.expected_account.accepts(&account) => {
                 self.validated = Some(now);
+                self.validation.untried = false;
                 self.accept(fresh, account, now);
             }
             Trial::Valid(account) => {
@@ -93,6 +94,7 @@ impl Integration {
                 );
             }
             Trial::Silent if self.may_be_anybody(&fresh) => {
+                self.validation.untried = self.terms.can_try;
                 self.accept(fresh, Account::default(), now);
             }
             Trial::Silent => {
@@ -200,6 +202,7 @@ impl Integration {
         self.life = Life::Connected;
         (self.doubt, self.retry, self.unread, self.nudged) = (None, None, false, None);
         self.health.forget();
+        self.validate_anew(now);
         self.refreshes = self.refreshes.saturating_add(1);
         self.mended(&[Kind::Spending, Kind::Client, Kind::Foreign]);
         self.note("connected", "");

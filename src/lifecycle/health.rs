@@ -44,8 +44,8 @@ pub(super) struct Health {
     complaint: Option<Complaint>,
     /// Before this, no answer changes the complaint: one app's good calls and another's bad ones must not make a storm.
     settled_until: Option<Timestamp>,
-    /// When the trail was last told of a complaint.
-    told: Option<Timestamp>,
+    /// What the trail was last told of, and when.
+    told: Option<(Word, Timestamp)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,13 +173,16 @@ impl Integration {
     }
 
     /// One refresh comes of it, unless the token in use came of that already.
-    fn unauthorized(&mut self, now: Timestamp) {
+    pub(super) fn unauthorized(&mut self, now: Timestamp) {
         let issue = self.health.issue;
         let first = self.health.rejected.replace(issue) != Some(issue);
         let hopeless = self.health.hopeless_until.is_some_and(|until| now < until);
         if self.health.remedy == Some(issue) {
             self.health.hopeless_until = Some(now.plus(policy::HOUR));
             return self.complain(Word::StillUnauthorized, None, now);
+        }
+        if first && !self.can_refresh() {
+            self.validate_now(now);
         }
         if hopeless || !self.can_refresh() {
             return self.complain(Word::StillUnauthorized, None, now);
@@ -191,13 +194,15 @@ impl Integration {
     }
 
     fn complain(&mut self, word: Word, until: Option<Timestamp>, now: Timestamp) {
-        let silent = word == Word::RateLimited
-            || self.health.told.is_some_and(|told| told <= now && now.since(told) < TELL_SELDOM);
+        let lately = |(told, at): (Word, Timestamp)| told >= word && at <= now && now.since(at) < TELL_SELDOM;
+        let silent = word == Word::RateLimited || self.health.told.is_some_and(lately);
         if !silent {
-            self.health.told = Some(now);
+            self.health.told = Some((word, now));
             self.note("api_refused", word.cause());
         }
-        self.health.complaint = Some(Complaint { word, since: now, until, told: !silent });
+        let known = self.health.complaint.filter(|known| known.word == word);
+        let (since, told) = known.map_or((now, !silent), |known| (known.since, known.told || !silent));
+        self.health.complaint = Some(Complaint { word, since, until, told });
         self.health.settled_until = Some(now.plus(SECOND));
     }
 
@@ -206,6 +211,13 @@ impl Integration {
             self.note("api_accepted", "");
         }
         self.health.settled_until = Some(now.plus(SECOND));
+    }
+
+    /// The provider takes the token after all.
+    pub(super) fn believed(&mut self, now: Timestamp) {
+        if self.health.complaint.is_some_and(|complaint| complaint.word >= Word::Unauthorized) {
+            self.praised(now);
+        }
     }
 
     /// What passes by itself: a limited rate of calls.
@@ -245,8 +257,9 @@ impl Health {
 
     pub(super) fn set_back(&mut self, by: Duration) {
         let complaint = self.complaint.iter_mut().filter_map(|complaint| complaint.until.as_mut());
-        let others = [&mut self.hopeless_until, &mut self.settled_until, &mut self.told];
-        complaint.chain(others.into_iter().flatten()).for_each(|at| *at = at.minus(by));
+        let told = self.told.iter_mut().map(|(_, at)| at);
+        let others = [&mut self.hopeless_until, &mut self.settled_until];
+        complaint.chain(told).chain(others.into_iter().flatten()).for_each(|at| *at = at.minus(by));
     }
 }
 

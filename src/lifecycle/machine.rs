@@ -10,6 +10,7 @@ use super::life::{
     Flight, Kind, Life, Phase, Restoring, Served, Spend, Stage, Step, Tombstone, Trouble, Unstored,
 };
 use super::spend::STOPPING;
+use super::validation::Validation;
 use super::{
     Asker, Code, Completion, Doubted, Effect, Effects, Entry, Event, Exchange, Identity, Lease, Mark, Op,
     Outage, Record, Revocation, Rotation, Sealed, Terms, policy,
@@ -59,13 +60,14 @@ pub struct Integration {
     pub(super) asked: Option<Timestamp>,
     pub(super) validated: Option<Timestamp>,
     pub(super) health: Health,
+    pub(super) validation: Validation,
     pub(super) refreshes: u64,
     /// Whether the store was never read, because a sealed answer came first.
     pub(super) unread: bool,
     /// When the last event came.
     pub(super) clock: Timestamp,
     /// Whether the daemon is stopping: what is in flight goes on, nothing is begun.
-    draining: bool,
+    pub(super) draining: bool,
     pub(super) out: Effects,
     ops: u64,
     note: Option<(&'static str, &'static str)>,
@@ -104,6 +106,7 @@ impl Integration {
             asked: None,
             validated: None,
             health: Health::default(),
+            validation: Validation::default(),
             refreshes: 0,
             unread: false,
             clock: Timestamp::EPOCH,
@@ -122,6 +125,7 @@ impl Integration {
         let from = self.said;
         self.take(event, now);
         self.go_on(now);
+        self.validate_if_due(now);
         let to = self.word();
         self.said = to;
         let note = self.note.take().or_else(|| (from != to).then_some(("changed", "")));
@@ -145,7 +149,10 @@ impl Integration {
         } else {
             self.refresh_due(self.clock)
         };
-        [lease, others, flight, refresh, self.health.until()].into_iter().flatten().min()
+        [lease, others, flight, refresh, self.health.until(), self.validation_due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn resting_until(&self) -> Option<Timestamp> {
@@ -220,6 +227,7 @@ impl Integration {
             Event::DeadlineReached => self.wake(now),
             Event::ClockSetBack(by) => self.set_back(by, now),
             Event::RotationAsked { by } => self.rotation_asked(by, now),
+            Event::ValidationAsked => self.validation_asked(now),
             Event::RevocationAsked { by: _ } => self.revoke(),
             Event::CodeReceived(exchange) => self.waiting.push_back(Arc::from(exchange)),
             Event::ApiAnswered { answer, issue } => self.api_answered(&answer, issue, now),
@@ -265,7 +273,7 @@ impl Integration {
         } else if self.refused && self.unstored.is_none() && matches!(self.life, Life::Connected) {
             self.reread(0);
         } else if resting && self.unstored.is_none() && self.is_stranded() {
-            self.needs_reauth("no_refresh_token");
+            self.needs_reauth(if self.health.is_rejected() { "token_invalid" } else { "no_refresh_token" });
         } else if self.refresh_due(now).is_some_and(|due| due <= now) {
             self.begin_refresh(now);
         }
@@ -292,6 +300,10 @@ impl Integration {
             self.write_done(&end, now);
         } else if self.unstored.as_ref().and_then(|unstored| unstored.phase.op()) == Some(op) {
             self.keep_done(end, now);
+        } else if self.validation.op() == Some(op) {
+            if let Completion::Tried(trial) = end {
+                self.validated(trial, now);
+            }
         } else {
             match &self.life {
                 Life::Restoring(restoring) if restoring.step == Some(Step::Busy(op)) => {
@@ -428,6 +440,7 @@ impl Integration {
         self.serve(issues.saturating_add(1), now);
         if self.out.len() > before {
             self.health.issued();
+            self.validate_renewed(now);
         }
     }
 

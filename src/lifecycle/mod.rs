@@ -33,6 +33,7 @@ mod spend;
 mod state;
 mod terms;
 mod unit;
+mod validation;
 mod view;
 mod writes;
 
@@ -46,6 +47,8 @@ mod revocations;
 mod rows;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod validations;
 #[cfg(test)]
 mod world;
 

@@ -29,6 +29,18 @@ pub(super) fn backoff(attempt: u32, base: Duration, most: Duration, seed: u64) -
     full.saturating_sub(scaled(full, 500 * (mixed(seed, attempt) % 1024) / 1024))
 }
 
+/// A regular interval, less up to a tenth of it, so that those of many integrations drift apart.
+#[must_use]
+pub(super) fn nearly(every: Duration, seed: u64, count: u32) -> Duration {
+    every.saturating_sub(scaled(every, 100 * (mixed(seed, count) % 1024) / 1024))
+}
+
+/// A place within a regular interval: for what a start finds, all at once.
+#[must_use]
+pub(super) fn somewhen(every: Duration, seed: u64) -> Duration {
+    scaled(every, 1000 * (mixed(seed, 0) % 1024) / 1024)
+}
+
 /// A token in doubt: it was presented and nobody knows whether it was consumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Doubtful {

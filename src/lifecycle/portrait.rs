@@ -41,8 +41,9 @@ impl Integration {
     /// What is wrong, since when: grantd's own troubles come first.
     fn wrong(&self) -> Option<(&'static str, Timestamp)> {
         let own = self.trouble.map(|trouble| (trouble.cause, trouble.since));
-        let said = self.health.complaint().filter(|_| matches!(self.life, Life::Connected));
-        own.or_else(|| said.map(|complaint| (complaint.cause(), complaint.since)))
+        let heard = self.health.complaint().map(|complaint| (complaint.cause(), complaint.since));
+        let said = self.misgiving().or(heard).filter(|_| matches!(self.life, Life::Connected));
+        own.or(said)
     }
 
     /// The words of contract §4 in their order of precedence.
@@ -154,10 +155,26 @@ impl Integration {
 
 impl Integration {
     fn health_words(&self) -> (String, Vec<Action>) {
-        let Some(complaint) = self.health.complaint() else {
+        let Some((cause, _)) = self.wrong() else {
             return ("works".into(), vec![Action::Refresh]);
         };
-        match complaint.cause() {
+        match cause {
+            "not_validated" => (
+                "the provider did not say whose token it is when it was connected; it is asked again".into(),
+                vec![Action::Refresh],
+            ),
+            "validation_silent" => (
+                "the provider has not answered for a while when the token was tried; it is tried again".into(),
+                vec![Action::Refresh],
+            ),
+            "account_changed" => (
+                "the provider says that the token belongs to another account than the one that authorized: look at the provider, and connect again to replace the account".into(),
+                vec![Action::Reconnect],
+            ),
+            "wrong_account" => (
+                "the provider says that the token does not belong to the account that the configuration expects".into(),
+                vec![Action::Reconnect, Action::Configure],
+            ),
             "api_rate_limited" => (
                 "the provider's API limits the rate of calls for now; it passes by itself".into(),
                 vec![Action::Refresh],

@@ -30,6 +30,17 @@ impl Account {
         names.into_iter().flatten().next().map_or("another account", String::as_str)
     }
 
+    /// These facts, and where one is missing the one from before.
+    #[must_use]
+    pub fn or(self, before: Self) -> Self {
+        Self {
+            id: self.id.or(before.id),
+            name: self.name.or(before.name),
+            username: self.username.or(before.username),
+            email: self.email.or(before.email),
+        }
+    }
+
     /// Whether this is another account than the one before it, as far as that one's id is known.
     #[must_use]
     pub fn replaces(&self, before: &Self) -> bool {

@@ -46,7 +46,9 @@ fn a_silent_provider_and_no_pinned_account_is_accepted() {
     world.restart(Found::default());
     world.will("try", Completion::Tried(Trial::Silent));
     world.consent();
-    assert_eq!(world.status(), Status::Connected);
+    let view = world.machine.view(world.now);
+    assert!(view.token_valid && view.stored);
+    assert_eq!((view.status, view.last_error.as_deref()), (Status::Warning, Some("not_validated")));
 }
 
 #[test]

@@ -277,6 +277,7 @@ impl Integration {
         self.refreshes = self.refreshes.saturating_add(1);
         self.mended(&[Kind::Spending, Kind::Client]);
         self.note("refreshed", if rotated { "rotated" } else { "" });
+        self.validate_soon(now);
         if rotated {
             return self.keep(Accepted { record: Arc::new(record), sealed, durable, tell: false }, now);
         }

@@ -23,6 +23,8 @@ pub struct Terms {
     pub dialect: Dialect,
     /// Whether the provider lets a fresh token be tried (it has a validation or userinfo endpoint).
     pub can_try: bool,
+    /// How often the token in use is tried (`oauth.validation_interval`). `None`: only when someone asks.
+    pub validate_every: Option<Duration>,
 }
 
 /// How a provider treats a refresh token that was presented (`rotation` in the config; unknown means strict).

@@ -49,6 +49,7 @@ pub(super) fn terms(rotation: Rotation) -> Terms {
         scopes: vec!["repo".into()],
         dialect: Dialect::default(),
         can_try: true,
+        validate_every: None,
     }
 }
 

@@ -39,4 +39,5 @@ mod sealed;
 mod steps;
 mod strangers;
 mod systemd;
+mod validating;
 mod world;

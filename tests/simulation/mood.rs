@@ -160,6 +160,7 @@ pub(crate) fn role(
         scopes: vec!["repo".into()],
         dialect: Dialect::default(),
         can_try: chance.hit(0.7),
+        validate_every: None,
     };
     let history = if chance.hit(0.25) { 0 } else { 1 + chance.below(9) };
     Role { identity, terms, provider: at, history, remembered: chance.hit(0.8), limited }

@@ -121,6 +121,7 @@ pub(crate) fn event(event: &Event) -> String {
         Event::Recovered(_) => "Recovered".into(),
         Event::ClockSetBack(by) => format!("ClockSetBack by {by:?}"),
         Event::ApiAnswered { answer, .. } => format!("ApiAnswered {answer:?}"),
+        Event::ValidationAsked => "ValidationAsked".into(),
     }
 }
 

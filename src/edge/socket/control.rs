@@ -90,6 +90,7 @@ fn router(desk: ControlDesk) -> Router {
         .route("/v1/integrations", get(orders::list))
         .route("/v1/integrations/{integration}/status", get(orders::status))
         .route("/v1/integrations/{integration}/refresh", post(orders::refresh))
+        .route("/v1/integrations/{integration}/validate", post(orders::validate))
         .route("/v1/integrations/{integration}/revoke", post(orders::revoke))
         .route("/v1/integrations/{integration}/recover", post(orders::recover))
         .route("/v1/reload", post(orders::reload))

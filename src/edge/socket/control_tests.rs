@@ -72,6 +72,11 @@ impl Actor for Obedient {
         Ok(view(integration.as_str(), Status::Connected))
     }
 
+    fn validate(&mut self, integration: IntegrationId) -> Result<View, Refusal> {
+        self.note(format!("validate {integration}"));
+        Ok(view(integration.as_str(), Status::Connected))
+    }
+
     fn revoke(&mut self, integration: IntegrationId) -> Result<Ended, Refusal> {
         self.note(format!("revoke {integration}"));
         Ok(Ended { view: view(integration.as_str(), Status::Revoked), upstream: Revocation::Silent })
@@ -249,13 +254,15 @@ async fn integrations_are_listed_and_looked_at() {
 }
 
 #[tokio::test]
-async fn refreshing_and_revoking_answer_with_the_status_after_it() {
+async fn refreshing_validating_and_revoking_answer_with_the_status_after_it() {
     let rig = Rig::new();
     let refreshed = rig.post("/v1/integrations/github/refresh", "").await.json();
     assert_eq!(refreshed["status"], "connected");
+    let validated = rig.post("/v1/integrations/github/validate", "").await.json();
+    assert_eq!(validated["status"], "connected");
     let revoked = rig.post("/v1/integrations/github/revoke", "").await.json();
     assert_eq!((&revoked["status"], &revoked["upstream"]), (&json!("revoked"), &json!("silent")));
-    assert_eq!(rig.heard(), ["refresh github", "revoke github"]);
+    assert_eq!(rig.heard(), ["refresh github", "validate github", "revoke github"]);
     let reply = rig.post("/v1/integrations/NO/refresh", "").await;
     assert_eq!(reply.refusal(), refused(404, "integration_not_found"));
 }

@@ -92,6 +92,14 @@ pub(super) async fn refresh(
     Ok(json_of(&desk.handle.refresh(&integration).await?))
 }
 
+pub(super) async fn validate(
+    State(desk): State<ControlDesk>,
+    name: Result<Path<String>, PathRejection>,
+) -> Outcome {
+    let integration = named(name)?;
+    Ok(json_of(&desk.handle.validate(&integration).await?))
+}
+
 pub(super) async fn revoke(
     State(desk): State<ControlDesk>,
     name: Result<Path<String>, PathRejection>,

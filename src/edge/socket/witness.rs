@@ -80,6 +80,7 @@ fn order(request: &Request) -> Option<&'static str> {
         "{ticket}" => Some("confirm_asked"),
         "callback" => Some("callback_asked"),
         "refresh" => Some("refresh_asked"),
+        "validate" => Some("validate_asked"),
         "revoke" => Some("revoke_asked"),
         "recover" => Some("recover_asked"),
         "reload" => Some("reload_asked"),

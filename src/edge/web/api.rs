@@ -100,6 +100,18 @@ pub(super) async fn refresh(Acting(desk): Acting, name: Result<Path<String>, Pat
     told(&desk, end.map(|view| json(&view)))
 }
 
+/// `POST /v1/integrations/{integration}/validate`.
+pub(super) async fn validate(Acting(desk): Acting, name: Result<Path<String>, PathRejection>) -> Response {
+    let end = match named(&desk, name) {
+        Ok((_, identity)) => {
+            let view = desk.site.handle.validate(&identity.integration).await;
+            desk.recorded("validate", &identity, view)
+        }
+        Err(refusal) => Err(refusal),
+    };
+    told(&desk, end.map(|view| json(&view)))
+}
+
 /// `POST /v1/integrations/{integration}/revoke`.
 pub(super) async fn revoke(Acting(desk): Acting, name: Result<Path<String>, PathRejection>) -> Response {
     let end = match named(&desk, name) {

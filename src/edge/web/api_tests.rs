@@ -115,12 +115,13 @@ async fn what_changes_something_needs_the_token_of_the_session() {
     let (room, browser) = signed_in(&["secops"]).await;
     let foreign = format!("{}X-CSRF-Token: x\r\n", browser.cookie);
     for head in [&browser.cookie, &foreign] {
-        for path in [START, "/v1/integrations/github/refresh", "/v1/integrations/github/revoke"] {
+        let verbs = ["refresh", "validate", "revoke"].map(|verb| format!("/v1/integrations/github/{verb}"));
+        for path in verbs.iter().map(String::as_str).chain([START]) {
             let told = room.send("POST", path, head, r#"{"integration":"github"}"#).await;
             assert_eq!((told.status, told.code()), (403, "invalid_request"), "{path}");
         }
     }
-    for path in ["connect", "refresh", "revoke"] {
+    for path in ["connect", "refresh", "validate", "revoke"] {
         let path = format!("/integrations/github/{path}");
         for form in ["", "csrf=x"] {
             assert_eq!(room.send("POST", &path, &browser.cookie, form).await.status, 403, "{path}");
@@ -130,14 +131,19 @@ async fn what_changes_something_needs_the_token_of_the_session() {
 }
 
 #[tokio::test]
-async fn refresh_and_revoke_answer_with_the_status_after_it() {
+async fn refresh_validate_and_revoke_answer_with_the_status_after_it() {
     let (room, browser) = signed_in(&["secops"]).await;
     let told = room.send("POST", "/v1/integrations/github/refresh", &browser.acting(), "").await;
     assert!(told.status == 200 && told.body.contains(r#""status":"connected""#), "{}", told.body);
+    let told = room.send("POST", "/v1/integrations/github/validate", &browser.acting(), "").await;
+    assert!(told.status == 200 && told.body.contains(r#""status":"connected""#), "{}", told.body);
     let told = room.send("POST", "/v1/integrations/github/revoke", &browser.acting(), "").await;
     assert!(told.status == 200 && told.body.ends_with(r#""upstream":"confirmed"}"#), "{}", told.body);
-    assert_eq!(room.asked(), ["refresh github", "revoke github"]);
-    assert_eq!(room.trail()[1..], ["refresh ok ann github", "revoke ok ann github"]);
+    assert_eq!(room.asked(), ["refresh github", "validate github", "revoke github"]);
+    assert_eq!(
+        room.trail()[1..],
+        ["refresh ok ann github", "validate ok ann github", "revoke ok ann github"]
+    );
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The pages of one integration for a signed-in operator: its facts and history; connect, refresh and revoke, each confirmed.
+//! The pages of one integration for a signed-in operator: its facts and history; connect, refresh, validate and revoke, each confirmed.
 //!
 //! Every form carries the token of the session. Reading a page changes nothing.
 
@@ -103,6 +103,20 @@ pub(super) async fn refresh(desk: Desk, name: Name, body: Bytes) -> Response {
     let identity = &posting.view.identity;
     let view = desk.site.handle.refresh(&identity.integration).await;
     match desk.recorded("refresh", identity, view) {
+        Ok(_) => to(&format!("/integrations/{}", identity.integration)),
+        Err(refusal) => Trouble::from(refusal).answer(Voice::Page, &desk.visit),
+    }
+}
+
+/// `POST /integrations/{integration}/validate`.
+pub(super) async fn validate(desk: Desk, name: Name, body: Bytes) -> Response {
+    let posting = match acted(&desk, name, &Form::of(&body)) {
+        Ok(posting) => posting,
+        Err(trouble) => return trouble.answer(Voice::Page, &desk.visit),
+    };
+    let identity = &posting.view.identity;
+    let view = desk.site.handle.validate(&identity.integration).await;
+    match desk.recorded("validate", identity, view) {
         Ok(_) => to(&format!("/integrations/{}", identity.integration)),
         Err(refusal) => Trouble::from(refusal).answer(Voice::Page, &desk.visit),
     }

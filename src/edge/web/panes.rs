@@ -123,6 +123,7 @@ struct Row {
     connects: &'static str,
     must_connect: bool,
     can_refresh: bool,
+    can_validate: bool,
     can_revoke: bool,
     must_configure: bool,
 }
@@ -151,6 +152,7 @@ impl Row {
             connects: if fresh { "Connect" } else { "Reconnect" },
             must_connect: has(Action::Connect) || has(Action::Reconnect),
             can_refresh: view.connected && !matches!(view.status, Status::Revoked | Status::NeedsReauth),
+            can_validate: view.connected && view.token_valid,
             can_revoke: view.connected || view.status == Status::NeedsReauth,
             must_configure: has(Action::Configure),
         }

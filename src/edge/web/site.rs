@@ -60,6 +60,7 @@ fn operators() -> Router<Site> {
         .route("/integrations/{integration}", get(manage::show))
         .route("/integrations/{integration}/connect", get(manage::before).post(manage::connect))
         .route("/integrations/{integration}/refresh", post(manage::refresh))
+        .route("/integrations/{integration}/validate", post(manage::validate))
         .route("/integrations/{integration}/revoke", get(manage::before_the_end).post(manage::revoke))
         .route(
             "/install/{provider}",
@@ -69,6 +70,7 @@ fn operators() -> Router<Site> {
         .route("/v1/integrations", get(api::list))
         .route("/v1/integrations/{integration}/status", get(api::status))
         .route("/v1/integrations/{integration}/refresh", post(api::refresh))
+        .route("/v1/integrations/{integration}/validate", post(api::validate))
         .route("/v1/integrations/{integration}/revoke", post(api::revoke))
         .route("/v1/audit", get(api::audit))
 }

@@ -96,6 +96,7 @@ fn planned(view: &View) -> Planned {
             scopes: vec!["repo".into()],
             dialect: Dialect::default(),
             can_try: true,
+            validate_every: None,
         },
     }
 }

@@ -260,6 +260,11 @@ impl Actor for Player {
         Ok(views().remove(0))
     }
 
+    fn validate(&mut self, integration: IntegrationId) -> Result<View, Refusal> {
+        self.note(format!("validate {integration}"));
+        Ok(views().remove(0))
+    }
+
     fn revoke(&mut self, integration: IntegrationId) -> Result<Ended, Refusal> {
         self.note(format!("revoke {integration}"));
         Ok(Ended { view: views().remove(0), upstream: Revocation::Confirmed })
