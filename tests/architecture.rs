@@ -332,6 +332,7 @@ const EXPOSING: &[&str] = &[
     "src/edge/web/sessions.rs",
     "src/engine/board.rs",
     "src/lifecycle/consent.rs",
+    "src/lifecycle/debt.rs",
     "src/lifecycle/id_token.rs",
     "src/lifecycle/outcome.rs",
     "src/lifecycle/record.rs",

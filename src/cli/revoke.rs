@@ -21,7 +21,9 @@ pub(super) async fn revoke(args: OneArgs) -> Result<(), End> {
         "refused" => "the provider refused the revocation: end the grant on its own pages as well",
         "unsupported" => "the provider has no way to revoke: end the grant on its own pages as well",
         "nothing" => "there was no token to revoke at the provider",
-        _ => "the provider did not answer: end the grant on its own pages as well",
+        _ => {
+            "the provider did not answer: grantd tells it again until it does, and `grantd status` says when; to be sure at once, end the grant on its own pages"
+        }
     });
     terminal::note("older versions of the secret stay readable by their version id until AWS prunes them");
     Ok(())

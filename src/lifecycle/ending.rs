@@ -4,15 +4,15 @@
 //! then the record is cleared, retried until the store has it; the tombstone stays until a new consent. Nothing is scrubbed
 //! before the provider was told: after a crash the newest token must be found again.
 
+use super::debt::Tokens;
 use super::life::{Ending, Flight, Kind, Life, Phase, Stage, Tombstone};
 use super::machine::Integration;
-use super::restore::token_of;
+use super::restore::tokens_of;
 use super::spend::REVOKED_MEANWHILE;
 use super::validation::Validation;
 use super::{
     Code, Completion, Effect, Loaded, Mark, Record, RecordStatus, Revocation, SlotFate, Standing, policy,
 };
-use crate::secret::{AccessToken, RefreshToken};
 use crate::time::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ impl Integration {
         self.mark.standing = Standing::Revoking;
         self.withdraw();
         let dialect = &self.terms.dialect;
-        let late = self.unverified.drain(..).filter_map(|sealed| token_of(&sealed, dialect)).collect();
+        let late = self.unverified.drain(..).filter_map(|sealed| tokens_of(&sealed, dialect)).collect();
         let cleared = match &mut self.life {
             Life::Revoked(ending) => ending.cleared.take(),
             Life::Restoring(_) | Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => None,
@@ -73,6 +73,8 @@ impl Integration {
             self.seal_tombstone();
         } else if !ending.late.is_empty() {
             self.tell_of_consent();
+        } else if ending.told && self.owes_unsealed(ending) {
+            self.seal_debt(now);
         } else if ending.told {
             self.clear(now);
         } else if self.grant.is_some() {
@@ -99,9 +101,12 @@ impl Integration {
             (Stage::Marking(_), end) => self.tombstone_done(&end, now),
             (Stage::Loading(_), Completion::Loaded(loaded)) => self.found_at_end(loaded, now),
             (Stage::Telling(_), Completion::UpstreamRevoked(said)) => {
-                self.set_upstream(said);
-                self.note("revoked_upstream", said.word());
+                self.told_upstream(said);
                 self.end_on(now);
+            }
+            (Stage::Owing(_), end) => {
+                self.debt_sealed(&end, now);
+                self.clear(now);
             }
             (Stage::Clearing(_), Completion::Stored | Completion::StoredBeside) => self.cleared(now),
             (Stage::Clearing(_), Completion::IdTaken) => {
@@ -122,7 +127,7 @@ impl Integration {
             (
                 Stage::Loading(_) | Stage::Reading(_) | Stage::Clearing(_),
                 Completion::LoadFailed(fault) | Completion::StoreFailed(fault),
-            ) => self.end_later(fault.word(), now),
+            ) => self.end_later(Kind::Storing, fault.word(), now),
             (Stage::Finishing(_), end) => {
                 self.set_stage(Stage::Over);
                 self.mark_done(&end, now);
@@ -151,7 +156,7 @@ impl Integration {
         match loaded {
             // A replica that lags, or an older record that somebody put back: the newest token is asked for a while.
             Loaded::Record(record) if record.generation < self.mark.generation && attempts < 5 => {
-                self.end_later("store_is_behind", now);
+                self.end_later(Kind::Storing, "store_is_behind", now);
             }
             Loaded::Record(record) => {
                 self.mark.generation = self.mark.generation.max(record.generation);
@@ -163,7 +168,7 @@ impl Integration {
             }
             // What grantd wrote is not there: a replica that lags, perhaps, or somebody's mistake.
             Loaded::Empty if self.mark.generation > 0 && attempts < 5 => {
-                self.end_later("store_lost_the_record", now);
+                self.end_later(Kind::Storing, "store_lost_the_record", now);
             }
             // Not to be found: what is written now is found by whoever puts the old record back.
             Loaded::Empty if self.mark.generation > 0 => {
@@ -172,7 +177,7 @@ impl Integration {
             }
             Loaded::Empty => self.nothing_to_tell(),
             // Whose it is must be settled by a person; the tombstone holds meanwhile.
-            Loaded::Unusable(_) => self.end_later("foreign_record", now),
+            Loaded::Unusable(_) => self.end_later(Kind::Storing, "foreign_record", now),
         }
     }
 
@@ -199,24 +204,17 @@ impl Integration {
     }
 
     fn tell_of_consent(&mut self) {
-        let op = self.op();
         let Life::Revoked(ending) = &mut self.life else { return };
-        let token = ending.late.pop();
-        ending.stage = Stage::Telling(op);
-        self.out.push(Effect::RevokeUpstream { op, refresh_token: token, access_token: None });
+        if let Some(tokens) = ending.late.pop() {
+            self.tell_upstream(tokens);
+        }
     }
 
     fn tell_of_grant(&mut self) {
-        let op = self.op();
         if let Life::Revoked(ending) = &mut self.life {
-            (ending.told, ending.stage) = (true, Stage::Telling(op));
+            ending.told = true;
         }
-        let grant = self.grant.as_ref();
-        self.out.push(Effect::RevokeUpstream {
-            op,
-            refresh_token: grant.and_then(|grant| grant.refresh_token.as_ref()).map(RefreshToken::duplicate),
-            access_token: grant.and_then(|grant| grant.access_token.as_ref()).map(AccessToken::duplicate),
-        });
+        self.tell_upstream(Tokens::of_record(self.grant.as_deref()));
     }
 
     fn clear(&mut self, now: Timestamp) {
@@ -243,11 +241,15 @@ impl Integration {
         self.note("cleared", "");
         self.wrote(now);
         self.wrote(now);
+        if self.debt.as_ref().is_some_and(|debt| !debt.is_durable()) {
+            // Neither the store nor the slot would bring it back: the mark stays, and the disk is asked again.
+            return self.end_later(Kind::Sealing, "not_sealed", now);
+        }
         self.finish(generation);
     }
 
-    fn end_later(&mut self, cause: &'static str, now: Timestamp) {
-        self.fail(Kind::Storing, cause, now);
+    fn end_later(&mut self, kind: Kind, cause: &'static str, now: Timestamp) {
+        self.fail(kind, cause, now);
         self.note("clear_failed", cause);
         let seed = self.seed;
         if let Life::Revoked(ending) = &mut self.life {
@@ -266,13 +268,7 @@ impl Integration {
         self.mark = Mark { generation, standing: Standing::Revoked, ..self.mark };
         let op = self.op();
         self.set_stage(Stage::Finishing(op));
-        self.push_mark(op, self.marked(), SlotFate::Scrubbed);
-    }
-
-    const fn set_upstream(&mut self, said: Revocation) {
-        if let Life::Revoked(ending) = &mut self.life {
-            ending.upstream = Some(said);
-        }
+        self.push_mark(op, self.marked(), self.all_but_the_debt());
     }
 
     const fn set_stage(&mut self, stage: Stage) {
@@ -284,13 +280,15 @@ impl Integration {
 
 impl Ending {
     /// One that goes on as soon as nothing is in flight.
-    pub(super) const fn of(late: Vec<RefreshToken>) -> Self {
+    pub(super) const fn of(late: Vec<Tokens>) -> Self {
         Self {
             stage: Stage::Waiting,
             upstream: None,
             attempts: 0,
             tombstone: Tombstone::Durable,
             late,
+            asked: None,
+            silent: Vec::new(),
             told: false,
             cleared: None,
         }

@@ -3,6 +3,7 @@
 //! What is not accepted is given back at the provider, and the life before it stays as it was. On a revoked integration the new
 //! standing is durable before anything is served.
 
+use super::debt::Tokens;
 use super::life::{Accepted, Flight, Fresh, Kind, Life, Step};
 use super::machine::Integration;
 use super::outcome::{Issued, Outcome};
@@ -200,6 +201,8 @@ impl Integration {
 
     fn connected(&mut self, accepted: Accepted, now: Timestamp) {
         self.life = Life::Connected;
+        // To tell the provider now could end the new grant with the old one.
+        self.debt = None;
         (self.doubt, self.retry, self.unread, self.nudged) = (None, None, false, None);
         self.health.forget();
         self.validate_anew(now);
@@ -246,13 +249,21 @@ impl Integration {
     }
 
     fn give_back(&mut self, refresh: Option<&RefreshToken>, access: Option<&AccessToken>) {
+        let Tokens { refresh, access } = match &mut self.life {
+            Life::Revoked(ending) if !ending.stage.is_resting() => {
+                // The ending that goes on tells the provider, and remembers it if there is no answer.
+                ending.late.push(Tokens::of(refresh, access));
+                return self.tidy();
+            }
+            Life::Restoring(_)
+            | Life::Unconnected(_)
+            | Life::Connected
+            | Life::NeedsReauth
+            | Life::Revoked(_) => Tokens::of(refresh, access),
+        };
         let op = self.op();
         self.flight = Some(Flight::Rejecting(op));
-        self.out.push(Effect::RevokeUpstream {
-            op,
-            refresh_token: refresh.map(RefreshToken::duplicate),
-            access_token: access.map(AccessToken::duplicate),
-        });
+        self.out.push(Effect::RevokeUpstream { op, refresh_token: refresh, access_token: access });
     }
 }
 

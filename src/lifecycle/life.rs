@@ -2,9 +2,9 @@
 //!
 //! Plain data. Which of it leads where is in `machine.rs` and its neighbours.
 
+use super::debt::Tokens;
 use super::outcome::Issued;
 use super::{Doubted, Exchange, Op, Record, Revocation, Sealed};
-use crate::secret::RefreshToken;
 use crate::time::Timestamp;
 use std::sync::Arc;
 
@@ -210,8 +210,11 @@ pub(super) struct Ending {
     pub(super) upstream: Option<Revocation>,
     pub(super) attempts: u32,
     pub(super) tombstone: Tombstone,
-    /// Refresh tokens of consents that nobody had decided on: the provider is told of them as well.
-    pub(super) late: Vec<RefreshToken>,
+    /// Tokens of consents that nobody had decided on: the provider is told of them as well.
+    pub(super) late: Vec<Tokens>,
+    /// What the provider is being told of, and what it did not answer to.
+    pub(super) asked: Option<Tokens>,
+    pub(super) silent: Vec<Tokens>,
     /// Whether the provider was told of the grant itself.
     pub(super) told: bool,
     /// The cleared record, once it was sent: repeated with the same bytes.
@@ -240,6 +243,8 @@ pub(super) enum Stage {
     Loading(Op),
     /// Telling the provider.
     Telling(Op),
+    /// It did not answer: sealing what it must still be told of.
+    Owing(Op),
     /// Clearing the record.
     Clearing(Op),
     /// The record's write id was taken: reading for the generation to take.
@@ -325,6 +330,7 @@ impl Stage {
             Self::Marking(op)
             | Self::Loading(op)
             | Self::Telling(op)
+            | Self::Owing(op)
             | Self::Clearing(op)
             | Self::Reading(op)
             | Self::Finishing(op) => Some(op),
@@ -339,6 +345,7 @@ impl Stage {
             | Self::Waiting
             | Self::Loading(_)
             | Self::Telling(_)
+            | Self::Owing(_)
             | Self::Clearing(_)
             | Self::Reading(_)
             | Self::Finishing(_)

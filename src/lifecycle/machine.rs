@@ -4,6 +4,7 @@
 //! `restore.rs` (start), `spend.rs` (refresh and exchange), `keep.rs` (the store), `ending.rs` (revocation),
 //! `portrait.rs` (the view). Events with a stale operation id are ignored.
 
+use super::debt::Debt;
 use super::health::Health;
 use super::life::{Doubt, Retry, Writing};
 use super::life::{
@@ -53,6 +54,7 @@ pub struct Integration {
     pub(super) unmarked: Option<Retry>,
     pub(super) unstored: Option<Unstored>,
     pub(super) writing: Option<Writing>,
+    pub(super) debt: Option<Debt>,
     pub(super) doubt: Option<Doubt>,
     pub(super) retry: Option<Retry>,
     pub(super) trouble: Option<Trouble>,
@@ -99,6 +101,7 @@ impl Integration {
             unmarked: None,
             unstored: None,
             writing: None,
+            debt: None,
             doubt: None,
             retry: None,
             trouble: None,
@@ -149,7 +152,7 @@ impl Integration {
         } else {
             self.refresh_due(self.clock)
         };
-        [lease, others, flight, refresh, self.health.until(), self.validation_due()]
+        [lease, others, flight, refresh, self.debt_due(), self.health.until(), self.validation_due()]
             .into_iter()
             .flatten()
             .min()
@@ -286,6 +289,9 @@ impl Integration {
             self.note("lease_ended", "");
         }
         self.wake_health(now);
+        if !self.draining {
+            self.wake_debt(now);
+        }
         if self.flight.is_some() {
             return self.wake_spend(now);
         }
@@ -296,6 +302,8 @@ impl Integration {
     fn done(&mut self, op: Op, end: Completion, now: Timestamp) {
         if self.flight.as_ref().and_then(Flight::op) == Some(op) {
             self.flight_done(end, now);
+        } else if self.debt.as_ref().and_then(|debt| debt.step.op()) == Some(op) {
+            self.debt_done(&end, now);
         } else if self.writing.is_some_and(|writing| writing.op == op) {
             self.write_done(&end, now);
         } else if self.unstored.as_ref().and_then(|unstored| unstored.phase.op()) == Some(op) {

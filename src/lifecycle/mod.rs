@@ -8,6 +8,7 @@ mod answer;
 mod audit;
 mod callback;
 mod consent;
+mod debt;
 mod doubt;
 mod effect;
 mod ending;

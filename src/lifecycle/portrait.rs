@@ -43,7 +43,8 @@ impl Integration {
         let own = self.trouble.map(|trouble| (trouble.cause, trouble.since));
         let heard = self.health.complaint().map(|complaint| (complaint.cause(), complaint.since));
         let said = self.misgiving().or(heard).filter(|_| matches!(self.life, Life::Connected));
-        own.or(said)
+        let owed = self.debt.as_ref().filter(|_| matches!(self.life, Life::Revoked(_)));
+        own.or(said).or_else(|| owed.map(|debt| ("provider_not_told", debt.since())))
     }
 
     /// The words of contract §4 in their order of precedence.
@@ -67,6 +68,7 @@ impl Integration {
                 format!("revoked; the stored record is not cleared yet ({cause}), which is being retried"),
                 vec![Action::Reconnect, Action::Configure],
             ),
+            (Life::Revoked(_), _) if self.debt.is_some() => (self.words_of_debt(), vec![Action::Reconnect]),
             (Life::Revoked(_), _) => ("revoked; connect again to restore it".into(), vec![Action::Reconnect]),
             (Life::NeedsReauth, _) => (
                 "the provider no longer takes the refresh token: an operator must reconnect".into(),
@@ -94,6 +96,14 @@ impl Integration {
             },
             (Life::Connected, _) => self.connected_words(cause),
         }
+    }
+
+    fn words_of_debt(&self) -> String {
+        let again = match self.debt_due() {
+            Some(at) => format!("it is told again at {at}"),
+            None => "it is being told again".into(),
+        };
+        format!("revoked; the provider does not answer, and may not know of it yet: {again}")
     }
 
     fn connected_words(&self, cause: &'static str) -> (String, Vec<Action>) {

@@ -3,6 +3,7 @@
 //! A sealed answer is enough to go on without the store. Without one, nothing is spent before the store was
 //! read, and never a generation below the high-water mark.
 
+use super::debt::{Debt, Tokens};
 use super::doubt::presentation_of;
 use super::life::{Ending, Flight, Fresh, Kind, Life, Restoring, Retry, Step};
 use super::machine::Integration;
@@ -12,7 +13,6 @@ use super::{
     Completion, Dialect, Doubted, Effect, Found, Loaded, Mark, Op, Purpose, Record, RecordStatus, Sealed,
     SlotFate, Standing, policy,
 };
-use crate::secret::RefreshToken;
 use crate::time::Timestamp;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -62,6 +62,7 @@ impl Left {
             (Purpose::Refresh, Outcome::InvalidGrant) => {
                 self.refused = Some(sealed.generation.saturating_sub(1));
             }
+            (Purpose::Revocation, _) => {}
             (_, Outcome::InvalidGrant | Outcome::ClientRejected(_) | Outcome::Refused { .. }) => {}
         }
         self
@@ -78,8 +79,15 @@ impl Left {
 impl Integration {
     pub(super) fn restore(&mut self, found: Found, now: Timestamp) {
         self.mark = found.mark;
+        let owed = |sealed: &Arc<Sealed>| sealed.purpose == Purpose::Revocation;
+        let (owed, answers): (Vec<_>, Vec<_>) = found.answers.into_iter().partition(owed);
+        let found = Found { answers, ..found };
+        if matches!(found.mark.standing, Standing::Revoking | Standing::Revoked) {
+            self.restore_debt(&owed, now);
+        }
         self.holds = !found.answers.is_empty();
-        self.sealed_up_to = found.answers.iter().map(|sealed| sealed.generation).max().unwrap_or(0);
+        self.sealed_up_to =
+            found.answers.iter().chain(&owed).map(|sealed| sealed.generation).max().unwrap_or(0);
         let needs_reauth = found.mark.standing == Standing::NeedsReauth;
         let mut left = self.left(found);
         self.doubted = left.doubt;
@@ -137,7 +145,7 @@ impl Integration {
             Purpose::Refresh => {
                 Some(Doubted { generation: intent.generation, since: intent.at, attempts: intent.attempt })
             }
-            Purpose::Exchange => intent.doubt,
+            Purpose::Exchange | Purpose::Revocation => intent.doubt,
         });
         left.doubt = intended.or(marked).or(left.doubt);
         left
@@ -153,7 +161,7 @@ impl Integration {
 
     fn restore_ending(&mut self, left: Left, now: Timestamp) {
         let dialect = &self.terms.dialect;
-        let late = left.consents.iter().filter_map(|sealed| token_of(sealed, dialect)).collect();
+        let late = left.consents.iter().filter_map(|sealed| tokens_of(sealed, dialect)).collect();
         self.life = Life::Revoked(Ending::of(late));
         self.note("resumed", "revocation");
         if let Some((sealed, issued)) = left.base {
@@ -277,7 +285,7 @@ impl Integration {
     }
 
     pub(super) fn push_mark(&mut self, op: Op, mark: Mark, slot: SlotFate) {
-        self.scrubs = slot == SlotFate::Scrubbed;
+        self.scrubs = slot == SlotFate::Scrubbed || slot == self.all_but_the_debt();
         self.out.push(Effect::Mark { op, mark, slot });
     }
 
@@ -291,8 +299,9 @@ impl Integration {
         let undecided = self.unverified.iter().map(|sealed| sealed.generation);
         // With what is on its way: a restart must know that more than one generation was not stored.
         let writing = self.writing.map(|writing| writing.generation);
+        let owed = self.debt.as_ref().map(Debt::generation);
         let spared: Vec<u64> =
-            spared.into_iter().chain(writing).chain(undecided).chain(self.unreadable).collect();
+            spared.into_iter().chain(writing).chain(undecided).chain(self.unreadable).chain(owed).collect();
         if spared.is_empty() { SlotFate::Scrubbed } else { SlotFate::Spared(spared) }
     }
 }
@@ -302,9 +311,11 @@ pub(super) fn is_worth_keeping(sealed: &Sealed) -> bool {
     (200..300).contains(&sealed.answer.status) && !sealed.answer.body.is_empty()
 }
 
-pub(super) fn token_of(sealed: &Sealed, dialect: &Dialect) -> Option<RefreshToken> {
+pub(super) fn tokens_of(sealed: &Sealed, dialect: &Dialect) -> Option<Tokens> {
     match classify(&sealed.answer, dialect) {
-        Outcome::Issued(issued) => issued.refresh_token,
+        Outcome::Issued(issued) => {
+            Some(Tokens { refresh: issued.refresh_token, access: Some(issued.access_token) })
+        }
         Outcome::InvalidGrant
         | Outcome::ClientRejected(_)
         | Outcome::Refused { .. }

@@ -3,8 +3,8 @@
 use super::testing::record;
 use super::world::{World, answer};
 use super::{
-    Account, Asker, Code, Completion, ConsentEnd, Event, Found, Loaded, Mark, Record, Rotation, SlotFate,
-    SpoolFault, Standing, Status, StoreFault, Trial,
+    Account, Asker, Code, Completion, ConsentEnd, Event, Found, Loaded, Mark, Record, Revocation, Rotation,
+    SlotFate, SpoolFault, Standing, Status, StoreFault, Trial,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -227,4 +227,75 @@ fn a_token_that_ended_before_it_was_tried_says_nothing_about_its_grant() {
     world.will("try", Completion::Tried(Trial::Invalid));
     world.let_go("try");
     assert!(world.machine.view(world.now).connected && world.revoked_upstream.is_empty());
+}
+
+/// A revocation whose provider did not answer.
+fn untold() -> World {
+    let mut world = World::connected(Rotation::Strict);
+    world.will("revoke_upstream", Completion::UpstreamRevoked(Revocation::Silent));
+    revoke(&mut world);
+    assert_eq!(
+        world.line(),
+        "withdraw mark revoke_upstream seal clear scrub",
+        "sealed before the record is cleared"
+    );
+    assert_eq!(
+        (world.mark.standing, world.fates.last()),
+        (Standing::Revoked, Some(&SlotFate::Spared(vec![4])))
+    );
+    assert!(!world.machine.is_busy(), "nobody waits for it");
+    assert!(world.machine.view(world.now).message.contains("told again"));
+    world
+}
+
+#[test]
+fn a_provider_that_does_not_answer_is_told_again_until_it_does() {
+    let mut world = untold();
+    world.will("revoke_upstream", Completion::UpstreamRevoked(Revocation::Silent));
+    world.deadline();
+    assert_eq!(world.line(), "revoke_upstream");
+    world.deadline();
+    assert_eq!(world.line(), "revoke_upstream scrub release");
+    assert_eq!(world.revoked_upstream, vec![Some("r3".to_owned()); 3]);
+    assert_eq!(world.fates.last(), Some(&SlotFate::Scrubbed));
+    assert_eq!(world.machine.upstream(), Some(Revocation::Confirmed));
+    assert!(world.machine.deadline().is_none());
+}
+
+#[test]
+fn what_a_provider_must_still_be_told_of_survives_a_restart_and_ends_in_a_month() {
+    let world = untold();
+    let found =
+        || Found { mark: world.mark, answers: world.sealed.clone().into_iter().collect(), intent: None };
+    let mut again = World::new(Rotation::Strict);
+    again.restart(found());
+    assert_eq!((again.status(), again.line().as_str()), (Status::Revoked, ""));
+    again.deadline();
+    assert_eq!(again.revoked_upstream, [Some("r3".to_owned())]);
+    let mut late = World::new(Rotation::Strict);
+    late.now = late.now.plus(Duration::from_secs(31 * 86_400));
+    late.restart(found());
+    late.deadline();
+    assert_eq!((late.line().as_str(), late.machine.deadline()), ("scrub release", None));
+}
+
+#[test]
+fn a_new_consent_ends_what_the_provider_must_still_be_told_of() {
+    let mut world = untold();
+    world.consent();
+    assert_eq!(world.status(), Status::Connected);
+    assert_eq!(world.fates.last(), Some(&SlotFate::Scrubbed));
+    assert_eq!(world.revoked_upstream.len(), 1, "to tell it now could end the new grant as well");
+}
+
+#[test]
+fn a_revocation_that_the_disk_cannot_remember_is_not_over_before_it_can() {
+    let mut world = World::connected(Rotation::Strict);
+    world.will("revoke_upstream", Completion::UpstreamRevoked(Revocation::Silent));
+    world.will("seal", Completion::SealFailed(SpoolFault::Full));
+    revoke(&mut world);
+    assert_eq!(world.line(), "withdraw mark revoke_upstream seal clear");
+    assert_eq!(world.mark.standing, Standing::Revoking);
+    world.deadline();
+    assert_eq!((world.line().as_str(), world.mark.standing), ("seal clear scrub", Standing::Revoked));
 }

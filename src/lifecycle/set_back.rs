@@ -35,6 +35,7 @@ impl Integration {
         if let Some(Flight::Rereading(step, _) | Flight::Verifying(step, _)) = &mut self.flight {
             step.set_back(by);
         }
+        self.debt.iter_mut().for_each(|debt| debt.step.set_back(by));
         if let Some(writing) = &mut self.writing {
             earlier(&mut writing.since);
             writing.until.iter_mut().for_each(earlier);

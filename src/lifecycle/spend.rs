@@ -226,6 +226,7 @@ impl Integration {
                 }
                 self.exchange_refused(&outcome);
             }
+            (_, Purpose::Revocation) => self.tidy(),
             (Outcome::InvalidGrant, Purpose::Refresh) => self.reread(0),
             (Outcome::ClientRejected(cause), Purpose::Refresh) => {
                 self.back_off(Kind::Client, cause, Some(policy::HOUR), now);
@@ -256,6 +257,7 @@ impl Integration {
         match sealed.purpose {
             Purpose::Exchange => self.check_fresh(Fresh { sealed, issued, durable, attempts: 0 }, now),
             Purpose::Refresh => self.refreshed(sealed, *issued, durable, now),
+            Purpose::Revocation => self.tidy(),
         }
     }
 

@@ -209,3 +209,38 @@ fn is_clear(world: &World, stage: &str) -> bool {
         && record.get("refresh_token").is_none()
         && record.get("access_token").is_none()
 }
+
+#[test]
+fn a_provider_that_was_down_is_told_after_a_restart() {
+    let world = World::new("revoke-untold");
+    let mut daemon = world.start(&world.config());
+    let _page = daemon.connect();
+    let newest = world.client.newest();
+    world.idp.set(Trouble::Refuse);
+    let ran = daemon.cli(&["revoke", World::INTEGRATION]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("did not answer"), "{}", ran.stderr);
+    cleared(&world);
+    let told_of = |daemon: &Daemon<'_>| {
+        let status = daemon.status();
+        assert_eq!(status["lastError"], "provider_not_told", "{status}");
+        assert!(status["message"].to_string().contains("told again"), "{status}");
+    };
+    told_of(&daemon);
+    daemon.kill9();
+    daemon.restart();
+    still_revoked(&daemon);
+    told_of(&daemon);
+    daemon.terminate();
+    world.idp.set(Trouble::None);
+    daemon.restart();
+    eventually("the provider is told at last", || {
+        world.client.requests("revocation").iter().any(|told| told.presented == newest).then_some(())
+    });
+    eventually("nothing is owed any more", || daemon.status()["lastError"].is_null().then_some(()));
+    let before = world.client.requests("revocation").len();
+    daemon.terminate();
+    daemon.restart();
+    still_revoked(&daemon);
+    assert_eq!(world.client.requests("revocation").len(), before, "it is told once");
+}

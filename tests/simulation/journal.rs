@@ -4,7 +4,7 @@
 
 use crate::chance::Chance;
 use crate::disk::{Body, Content, Disk, Flaw, Kind, Pool, Stop, Weather};
-use grantd::lifecycle::{Found, Intent, Mark, Sealed, SlotFate, SpoolFault};
+use grantd::lifecycle::{Found, Intent, Mark, Purpose, Sealed, SlotFate, SpoolFault};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -81,9 +81,11 @@ impl Journal {
     pub(crate) fn find(&mut self, disk: &mut Disk, who: usize) -> Found {
         let held = &mut self.held[who];
         let mark = held.mark.map(|(_, _, mark)| mark).unwrap_or_default();
-        let above = held.answers.split_off(&mark.generation.saturating_add(1));
-        let done: Vec<usize> =
-            std::mem::replace(&mut held.answers, above).into_values().map(|(_, cell, _)| cell).collect();
+        let done: Vec<usize> = held
+            .answers
+            .extract_if(..=mark.generation, |_, (_, _, sealed)| sealed.purpose != Purpose::Revocation)
+            .map(|(_, (_, cell, _))| cell)
+            .collect();
         let last = held.answers.values().map(|(sequence, _, _)| *sequence).max().unwrap_or(0);
         let over = held
             .intent

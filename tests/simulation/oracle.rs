@@ -7,7 +7,8 @@ use crate::process::{Board, Flying};
 use crate::provider::{At, Known, Ledger, Rt};
 use crate::world::World;
 use grantd::lifecycle::{
-    Answer, Completion, ConsentEnd, Effect, Found, Lease, Loaded, Outage, Rotation, Spent, Standing, Status,
+    Answer, Completion, ConsentEnd, Effect, Found, Lease, Loaded, Outage, Revocation, Rotation, Spent,
+    Standing, Status,
 };
 use grantd::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,8 @@ pub(crate) struct Case {
     pub(crate) accepted: Option<usize>,
     /// Grants that the provider was told of: nothing of them is owed any more.
     pub(crate) released: BTreeSet<usize>,
+    /// Revoked grants of which the provider was told, and did not answer.
+    pub(crate) untold: BTreeSet<usize>,
     /// Refresh tokens of consents that were accepted before they were durable.
     pub(crate) accepted_early: BTreeSet<usize>,
     word: Option<&'static str>,
@@ -386,7 +389,9 @@ impl World {
                     case.loaded = record.refresh_token.as_ref().map(|token| Rt::of(token.expose_secret()));
                 }
             }
-            (Flying::Tell(refresh), _) => self.was_told(who, refresh),
+            (Flying::Tell(refresh), Completion::UpstreamRevoked(said)) => {
+                self.was_told(who, refresh, *said != Revocation::Silent);
+            }
             (Flying::Clear, Completion::Stored | Completion::StoredBeside) => {
                 self.oracle.cases[who].clear = None;
             }

@@ -10,7 +10,7 @@ use crate::process::Flying;
 use crate::provider::{At, Rt};
 use crate::store::{Id, Labels};
 use crate::world::World;
-use grantd::lifecycle::{Record, RecordStatus, Sealed, Status};
+use grantd::lifecycle::{Purpose, Record, RecordStatus, Sealed, Status};
 use std::rc::Rc;
 
 impl World {
@@ -87,6 +87,7 @@ impl World {
         });
         let mark = marks.max().unwrap_or(0);
         self.disk.sure(who).any(|body| match &body.kind {
+            Kind::Answer(sealed) if sealed.purpose == Purpose::Revocation => owes(sealed, rt),
             Kind::Answer(sealed) => sealed.generation > mark && body.tokens().1 == Some(rt),
             Kind::Intent(_) | Kind::Mark(_) => false,
         })
@@ -129,6 +130,7 @@ impl World {
         let ledger = &self.ledger;
         let case = &mut self.oracle.cases[who];
         case.accepted = Some(family);
+        case.untold.retain(|untold| *untold >= family);
         case.owed.retain(|rt| ledger.rts[rt.0].family >= family);
     }
 
@@ -275,11 +277,19 @@ impl World {
         }
     }
 
-    /// The provider was told, whatever it answered: the token need not be kept any more.
-    pub(crate) fn was_told(&mut self, who: usize, refresh: Option<Rt>) {
+    /// The provider was told. Where a grant is ended, it must have answered; what is only given back is told once.
+    pub(crate) fn was_told(&mut self, who: usize, refresh: Option<Rt>, answered: bool) {
         let Some(refresh) = refresh else { return };
         let (ledger, case) = (&self.ledger, &mut self.oracle.cases[who]);
         let family = ledger.rts[refresh.0].family;
+        let ends = case.ended.is_some_and(|ended| ledger.families[family].given_at < ended.asked_at);
+        if ends && !answered {
+            if !case.released.contains(&family) {
+                case.untold.insert(family);
+            }
+            return;
+        }
+        case.untold.remove(&family);
         case.owed.retain(|rt| ledger.rts[rt.0].family != family);
         case.released.insert(family);
     }
@@ -350,6 +360,9 @@ impl World {
         if machine.is_busy() || machine.deadline().is_some() {
             return Some("the revocation does not come to its end".into());
         }
+        if let Some(family) = self.oracle.cases[who].untold.first() {
+            return Some(format!("was revoked, and the provider was never told of grant {family}"));
+        }
         let secret = &self.secrets[who];
         let since = self.oracle.cases[who].ended.map_or(i64::MAX, |ended| ended.since);
         // What an operator puts back after a revocation is the operator's.
@@ -378,4 +391,10 @@ impl World {
             }
         }
     }
+}
+
+/// Whether a debt names this token.
+fn owes(sealed: &Sealed, rt: Rt) -> bool {
+    let text = String::from_utf8_lossy(sealed.answer.body.expose_secret()).into_owned();
+    text.contains(&format!("\"{}\"", rt.text()))
 }

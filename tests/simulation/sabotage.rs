@@ -7,7 +7,7 @@ use crate::oracle::issued;
 use crate::variants::Variant;
 use grantd::lifecycle::{
     Answer, Completion, ConsentEnd, Effect, Effects, Event, Found, Integration, Lease, Loaded, Mark, Op,
-    Record, Sealed, SlotFate, Spent, Standing, WireFault,
+    Purpose, Record, Revocation, Sealed, SlotFate, Spent, Standing, WireFault,
 };
 use grantd::secret::{RefreshToken, SecretBytes};
 use grantd::time::Timestamp;
@@ -95,7 +95,9 @@ impl Machine {
     /// What the core hears instead.
     fn bend(&mut self, variant: Variant, event: Event) -> Event {
         match event {
-            Event::Restored(found) => {
+            Event::Restored(mut found) => {
+                let forgets = variant == Variant::ForgetsDebts;
+                found.answers.retain(|sealed| !forgets || sealed.purpose != Purpose::Revocation);
                 self.mark = found.mark;
                 let generation = if variant == Variant::ForgetsTheMark { 0 } else { found.mark.generation };
                 Event::Restored(Found { mark: Mark { generation, ..found.mark }, ..found })
@@ -134,6 +136,9 @@ impl Machine {
                 let told = Answer { retry_after: None, ..copy(&answer) };
                 self.misread = Some(answer);
                 Completion::Answered(Spent::Answered(Arc::new(told)))
+            }
+            (Variant::TellsOnce, Completion::UpstreamRevoked(Revocation::Silent)) => {
+                Completion::UpstreamRevoked(Revocation::Unsupported)
             }
             (Variant::TrustsCurrent, Completion::Loaded(Loaded::Record(record))) => {
                 let generation = record.generation.max(self.mark.generation);

@@ -268,7 +268,6 @@ impl World {
     fn revoke_it(&mut self, key: (u32, usize, Op), back: i64, refresh: Option<Rt>, access: Option<At>) {
         let provider = self.provider_of(key.1);
         if !provider.revokes {
-            self.was_told(key.1, refresh);
             return self.answer_later(key, back, Completion::UpstreamRevoked(Revocation::Unsupported));
         }
         let bad = provider.trouble != crate::provider::Trouble::Fine;
@@ -276,7 +275,6 @@ impl World {
         if fault != 1 && fault != 3 {
             self.ledger.revoke(refresh, access);
         }
-        self.was_told(key.1, refresh);
         match fault {
             0 => self.answer_later(key, back, Completion::UpstreamRevoked(Revocation::Confirmed)),
             1 => self.answer_later(key, back, Completion::UpstreamRevoked(Revocation::Refused)),

@@ -51,6 +51,10 @@ pub(crate) enum Variant {
     ServesRevoked,
     /// The provider is told of the token that was presented last, not of the newest.
     RevokesTheOldToken,
+    /// A provider that did not answer to a revocation counts as told.
+    TellsOnce,
+    /// After a restart nobody knows what a provider must still be told of.
+    ForgetsDebts,
     /// A revocation leaves no mark on the disk.
     ForgetsRevocations,
     /// A person is told "stored" when the record is only sealed.
@@ -58,7 +62,7 @@ pub(crate) enum Variant {
 }
 
 impl Variant {
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::SkipsTheSync,
         Self::TrustsTheDescriptor,
         Self::ReplacesFirst,
@@ -79,6 +83,8 @@ impl Variant {
         Self::ServesPastTheEnd,
         Self::ServesRevoked,
         Self::RevokesTheOldToken,
+        Self::TellsOnce,
+        Self::ForgetsDebts,
         Self::ForgetsRevocations,
         Self::SaysStoredTooSoon,
     ];
@@ -121,6 +127,7 @@ impl Variant {
             Self::SpendsTwiceAtOnce | Self::CancelsOnShutdown => &["1"],
             Self::ServesPastTheEnd | Self::ServesRevoked | Self::ForgetsRevocations => &["5"],
             Self::RevokesTheOldToken => &["B7"],
+            Self::TellsOnce | Self::ForgetsDebts => &["7"],
         }
     }
 }

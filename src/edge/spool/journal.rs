@@ -7,7 +7,7 @@
 use super::cell::{self, Body, Cell, Content, KeyCheck, read, write};
 use super::host::{self, Elsewhere};
 use super::pool::{self, Place, Pool, fault_of};
-use crate::lifecycle::{Found, Identity, Intent, Mark, Sealed, SlotFate, SpoolFault};
+use crate::lifecycle::{Found, Identity, Intent, Mark, Purpose, Sealed, SlotFate, SpoolFault};
 use crate::secret::SealKey;
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -148,9 +148,12 @@ impl Spool {
         let mut state = self.state();
         let Some(held) = state.held.get_mut(identity) else { return Found::default() };
         let mark = held.mark.map(|(_, _, mark)| mark).unwrap_or_default();
-        let above = held.answers.split_off(&mark.generation.saturating_add(1));
-        let done: Vec<Place> =
-            std::mem::replace(&mut held.answers, above).into_values().map(|(_, place, _)| place).collect();
+        // What a provider must still be told of has no place in the order of generations.
+        let done: Vec<Place> = held
+            .answers
+            .extract_if(..=mark.generation, |_, (_, _, sealed)| sealed.purpose != Purpose::Revocation)
+            .map(|(_, (_, place, _))| place)
+            .collect();
         // An answer that is newer than the intent is what came of it.
         let last = held.answers.values().map(|(sequence, _, _)| *sequence).max().unwrap_or(0);
         let over = held

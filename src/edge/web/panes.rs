@@ -78,7 +78,7 @@ pub(super) fn ended(desk: &Desk, ended: &Ended) -> Response {
             "The provider refused to end the grant. Remove grantd's access in the provider's own settings."
         }
         Revocation::Silent => {
-            "The provider did not answer in time. Look in its own settings whether grantd's access is gone."
+            "The provider did not answer in time, and is told again until it does. To be sure at once, remove grantd's access in its own settings."
         }
         Revocation::Unsupported => {
             "This provider has no way to be told. Remove grantd's access in its own settings."
