@@ -73,10 +73,8 @@ impl Integration {
             self.seal_tombstone();
         } else if !ending.late.is_empty() {
             self.tell_of_consent();
-        } else if ending.told && self.owes_unsealed(ending) {
-            self.seal_debt(now);
         } else if ending.told {
-            self.clear(now);
+            self.settle_up(now);
         } else if self.grant.is_some() {
             self.tell_of_grant();
         } else {
@@ -173,9 +171,9 @@ impl Integration {
             // Not to be found: what is written now is found by whoever puts the old record back.
             Loaded::Empty if self.mark.generation > 0 => {
                 self.set_told();
-                self.clear(now);
+                self.settle_up(now);
             }
-            Loaded::Empty => self.nothing_to_tell(),
+            Loaded::Empty => self.nothing_to_tell(now),
             // Whose it is must be settled by a person; the tombstone holds meanwhile.
             Loaded::Unusable(_) => self.end_later(Kind::Storing, "foreign_record", now),
         }
@@ -187,7 +185,13 @@ impl Integration {
         if let Life::Revoked(ending) = &mut self.life {
             ending.cleared = Some(record);
         }
-        self.clear(now);
+        self.settle_up(now);
+    }
+
+    /// What the provider did not answer to is sealed before the record is cleared.
+    fn settle_up(&mut self, now: Timestamp) {
+        let owes = matches!(&self.life, Life::Revoked(ending) if self.owes_unsealed(ending));
+        if owes { self.seal_debt(now) } else { self.clear(now) }
     }
 
     fn set_told(&mut self) {
@@ -198,8 +202,11 @@ impl Integration {
     }
 
     /// There is no grant that the provider could be told of.
-    fn nothing_to_tell(&mut self) {
+    fn nothing_to_tell(&mut self, now: Timestamp) {
         self.set_told();
+        if matches!(&self.life, Life::Revoked(ending) if self.owes_unsealed(ending)) {
+            return self.seal_debt(now);
+        }
         self.finish(self.mark.generation);
     }
 

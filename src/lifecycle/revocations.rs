@@ -299,3 +299,16 @@ fn a_revocation_that_the_disk_cannot_remember_is_not_over_before_it_can() {
     world.deadline();
     assert_eq!((world.line().as_str(), world.mark.standing), ("seal clear scrub", Standing::Revoked));
 }
+
+#[test]
+fn an_undecided_consent_of_a_revoked_grant_is_owed_even_where_the_store_is_empty() {
+    let mut world = World::new(Rotation::Strict);
+    world.restart(Found::default());
+    world.held.insert("try");
+    world.consent();
+    world.will("revoke_upstream", Completion::UpstreamRevoked(Revocation::Silent));
+    revoke(&mut world);
+    world.let_go("try");
+    assert!(world.line().ends_with("revoke_upstream load seal clear scrub"), "sealed, and not scrubbed");
+    assert!(matches!(world.fates.last(), Some(SlotFate::Spared(_))));
+}

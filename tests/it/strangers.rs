@@ -41,6 +41,37 @@ fn a_write_whose_acknowledgement_is_lost_makes_no_second_version() {
 }
 
 #[test]
+fn requests_and_answers_of_the_store_that_are_cut_or_corrupted_make_one_version() {
+    let broken = [
+        Trouble::CutRequest(60),
+        Trouble::CorruptRequest(3),
+        Trouble::CutAnswer(20),
+        Trouble::CutAnswer(150),
+        Trouble::CorruptAnswer(0),
+        Trouble::CorruptBody(0),
+    ];
+    std::thread::scope(|scope| {
+        for trouble in broken {
+            scope.spawn(move || {
+                let world = World::new("garbled");
+                let daemon = world.start(&world.config());
+                let _page = daemon.connect();
+                let before = world.aws.versions(&world.secret());
+                world.store.set(trouble);
+                assert_eq!(daemon.refresh().status, 200, "{trouble:?}");
+                eventually("the write fails", || daemon.status()["lastError"].is_string().then_some(()));
+                assert_eq!(daemon.token().status, 200, "{trouble:?}");
+                world.store.set(Trouble::None);
+                stored(&daemon);
+                assert_eq!(record_token(&world), world.client.newest(), "{trouble:?}");
+                assert_eq!(world.aws.versions(&world.secret()), before + 1, "{trouble:?}");
+                world.client.assert_no_reuse();
+            });
+        }
+    });
+}
+
+#[test]
 fn with_the_store_down_a_strict_token_is_spent_once_and_then_held() {
     let world = World::new("held");
     let daemon = world.start(&world.config());

@@ -50,7 +50,7 @@ mod world;
 
 #[cfg(test)]
 mod tests {
-    use crate::report::Tally;
+    use crate::report::{Tally, say};
     use crate::variants::Variant;
     use crate::world::World;
 
@@ -85,7 +85,7 @@ mod tests {
         for ((rule, _), (count, seed, what)) in rules {
             println!("{count:>5} x rule {rule}, first at seed {seed}: {what}");
         }
-        println!("{tally}\n{many} seeds in {:?}, {failed} failed", start.elapsed());
+        say(&format_args!("{tally}\n{many} seeds in {:?}, {failed} failed", start.elapsed()));
         assert_eq!(failed, 0);
     }
 }

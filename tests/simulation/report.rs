@@ -185,6 +185,12 @@ pub(crate) fn effect(effect: &Effect) -> String {
     }
 }
 
+/// Says something that is to be read even where the tests pass.
+pub(crate) fn say(what: &impl fmt::Display) {
+    use std::io::Write as _;
+    writeln!(std::io::stderr(), "simulation: {what}").unwrap();
+}
+
 /// How a piece of work for the disk ends, for whoever waits for it.
 pub(crate) fn completion_of(work: &Work, done: Result<(), Stop>) -> Completion {
     let fault = match done {

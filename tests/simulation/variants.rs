@@ -4,6 +4,7 @@
 //! (`sabotage.rs`). The core itself knows nothing of it.
 
 use crate::disk::Flaw;
+use crate::report::say;
 use crate::world::World;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -165,7 +166,7 @@ fn every_known_bad_variant_is_caught() {
     let mut at_large = Vec::new();
     for variant in Variant::ALL {
         match catch(variant) {
-            Some(caught) => println!("{caught}"),
+            Some(caught) => say(&caught),
             None => at_large.push(variant),
         }
     }
