@@ -331,6 +331,7 @@ impl Performer for AtOnce {
             | Effect::Publish(_)
             | Effect::Withdraw
             | Effect::Audit(_)
+            | Effect::Delete { .. }
             | Effect::Tell(_) => Completion::Marked,
         };
         Box::pin(std::future::ready(end))

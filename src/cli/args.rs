@@ -35,6 +35,8 @@ pub(super) enum Verb {
     Validate(OneArgs),
     /// Revoke an integration: cut apps off, tell the provider, clear the record
     Revoke(OneArgs),
+    /// Delete an integration's grant: revoke it, and leave nothing of it in the store
+    Delete(OneArgs),
     /// Try again to read a sealed answer that was put in quarantine
     Recover(OneArgs),
     /// Have the daemon read its configuration again

@@ -8,6 +8,7 @@ mod audit;
 mod check;
 mod client;
 mod connect;
+mod delete;
 mod demo;
 mod end;
 mod events;
@@ -68,6 +69,7 @@ async fn perform(verb: Verb) -> Result<(), End> {
         Verb::Refresh(args) => refresh::refresh(args).await,
         Verb::Validate(args) => validate::validate(args).await,
         Verb::Revoke(args) => revoke::revoke(args).await,
+        Verb::Delete(args) => delete::delete(args).await,
         Verb::Recover(args) => recover::recover(args).await,
         Verb::Reload(args) => reload::reload(args).await,
         Verb::Audit(args) => audit::audit(args).await,
@@ -93,6 +95,7 @@ fn runtime(verb: &Verb) -> std::io::Result<tokio::runtime::Runtime> {
         | Verb::Refresh(_)
         | Verb::Validate(_)
         | Verb::Revoke(_)
+        | Verb::Delete(_)
         | Verb::Recover(_)
         | Verb::Reload(_)
         | Verb::Audit(_)

@@ -16,7 +16,14 @@ pub(super) async fn revoke(args: OneArgs) -> Result<(), End> {
     let value: Value = ask(&args.control.socket, Method::POST, &path, None).await?;
     let upstream = value.get("upstream").and_then(Value::as_str).unwrap_or("silent").to_owned();
     terminal::say(status::shown(value, args.json)?);
-    terminal::note(match upstream.as_str() {
+    terminal::note(said(&upstream));
+    terminal::note("older versions of the secret stay readable by their version id until AWS prunes them");
+    Ok(())
+}
+
+/// What the provider said, for a person.
+pub(super) fn said(upstream: &str) -> &'static str {
+    match upstream {
         "confirmed" => "the provider confirmed the revocation",
         "refused" => "the provider refused the revocation: end the grant on its own pages as well",
         "unsupported" => "the provider has no way to revoke: end the grant on its own pages as well",
@@ -24,7 +31,5 @@ pub(super) async fn revoke(args: OneArgs) -> Result<(), End> {
         _ => {
             "the provider did not answer: grantd tells it again until it does, and `grantd status` says when; to be sure at once, end the grant on its own pages"
         }
-    });
-    terminal::note("older versions of the secret stay readable by their version id until AWS prunes them");
-    Ok(())
+    }
 }

@@ -23,6 +23,8 @@ pub struct StoreConfig {
     pub endpoint_url: Option<String>,
     /// Whether refreshes are held while the store is down.
     pub hold: bool,
+    /// Whether the secret of a deleted integration is deleted as well.
+    pub deletes: bool,
 }
 
 /// Which kind of store.
@@ -82,6 +84,7 @@ impl Default for StoreConfig {
             assume_role: None,
             endpoint_url: None,
             hold: true,
+            deletes: false,
         }
     }
 }
@@ -112,6 +115,8 @@ pub(super) fn store(reader: &mut Reader<'_>, mut section: Section, base: &StoreC
     }
     let outages = [("hold", true), ("spool", false)];
     let hold = reader.choice(&mut section, "outage", &outages).unwrap_or(base.hold);
+    let deletions = [("empty", false), ("delete-secret", true)];
+    let deletes = reader.choice(&mut section, "delete", &deletions).unwrap_or(base.deletes);
     reader.finish(section);
     StoreConfig {
         kind,
@@ -124,6 +129,7 @@ pub(super) fn store(reader: &mut Reader<'_>, mut section: Section, base: &StoreC
             .map(|url| url.value.as_str().trim_end_matches('/').to_owned())
             .or_else(|| base.endpoint_url.clone()),
         hold,
+        deletes,
     }
 }
 

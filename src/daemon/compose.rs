@@ -12,7 +12,7 @@ use crate::edge::provider::{
     AccountLookup, ClientAuth, Credential, Employer, Endpoints, IdentityProvider, Pkce, Provider,
     Registration, Revoke, Transport,
 };
-use crate::edge::store::{AssumeRole, AwsSettings, Mode, SealedFiles, SecretsManager, Store};
+use crate::edge::store::{AssumeRole, AwsSettings, Delete, Mode, SealedFiles, SecretsManager, Store};
 use crate::engine::{Clock, Plan, Planned, SignIn};
 use crate::lifecycle::{IntegrationId, ProviderId};
 use crate::secret::{ClientSecret, SealKey};
@@ -258,6 +258,7 @@ fn aws_settings(store: &StoreConfig) -> AwsSettings {
             .as_ref()
             .map(|role| AssumeRole { arn: role.arn.clone(), external_id: role.external_id.clone() }),
         endpoint_url: store.endpoint_url.clone(),
+        delete: if store.deletes { Delete::DeleteSecret } else { Delete::Empty },
     }
 }
 

@@ -85,6 +85,7 @@ impl Performer for Edges {
             | Effect::RevokeUpstream { .. }
             | Effect::Store { .. }
             | Effect::Clear { .. }
+            | Effect::Delete { .. }
             | Effect::Load { .. }) => match self.route(identity) {
                 Some(route) => Box::pin(go_out(route, identity.clone(), outward)),
                 None => now(nowhere(&outward)),
@@ -154,6 +155,7 @@ async fn go_out(route: Route, identity: Identity, effect: Effect) -> Completion 
         }
         Effect::Store { record, .. } => Box::pin(store.store(&place, &record)).await,
         Effect::Clear { record, .. } => Box::pin(store.clear(&place, &record)).await,
+        Effect::Delete { .. } => Box::pin(store.delete(&place, &identity)).await,
         Effect::Load { .. } => Box::pin(store.load(&place, &identity)).await,
         other @ (Effect::Claim { .. }
         | Effect::Release { .. }
@@ -178,7 +180,9 @@ const fn nowhere(effect: &Effect) -> Completion {
         Effect::RevokeUpstream { .. } => {
             Completion::UpstreamRevoked(crate::lifecycle::Revocation::Unsupported)
         }
-        Effect::Store { .. } | Effect::Clear { .. } => Completion::StoreFailed(StoreFault::Other),
+        Effect::Store { .. } | Effect::Clear { .. } | Effect::Delete { .. } => {
+            Completion::StoreFailed(StoreFault::Other)
+        }
         Effect::Load { .. } => Completion::LoadFailed(StoreFault::Other),
         Effect::Claim { .. }
         | Effect::Release { .. }

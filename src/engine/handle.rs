@@ -95,7 +95,7 @@ pub enum Landed {
     Unverified,
 }
 
-/// What a revocation came to.
+/// What a revocation or a deletion came to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ended {
     /// The status after it.
@@ -130,6 +130,7 @@ pub(super) enum Ask {
     Refresh(IntegrationId, Reply<View>),
     Validate(IntegrationId, Reply<View>),
     Revoke(IntegrationId, Reply<Ended>),
+    Delete(IntegrationId, Reply<Ended>),
     Recover(IntegrationId, Reply<Recovered>),
     Nudge(IntegrationId),
     Answered(IntegrationId, ApiAnswer, u64),
@@ -211,6 +212,15 @@ impl Handle {
     /// `integration_not_found`, `integration_pending`.
     pub async fn revoke(&self, integration: &IntegrationId) -> Result<Ended, Refusal> {
         self.ask(|reply| Ask::Revoke(integration.clone(), reply)).await
+    }
+
+    /// Revokes, and deletes what is kept: afterwards the integration is pending again. Waits as [`Handle::revoke`] does; where the
+    /// store does not answer, the rest goes on by itself and the status says so.
+    ///
+    /// # Errors
+    /// `integration_not_found`, `integration_pending`.
+    pub async fn delete(&self, integration: &IntegrationId) -> Result<Ended, Refusal> {
+        self.ask(|reply| Ask::Delete(integration.clone(), reply)).await
     }
 
     /// Looks again at sealed answers in quarantine, and goes on with one that can be read now.

@@ -106,7 +106,9 @@ pub(super) fn failure_of(effect: &Effect) -> Completion {
         }
         Effect::Seal { .. } => Completion::SealFailed(SpoolFault::Broken),
         Effect::Try { .. } => Completion::Tried(Trial::Silent),
-        Effect::Store { .. } | Effect::Clear { .. } => Completion::StoreFailed(StoreFault::Other),
+        Effect::Store { .. } | Effect::Clear { .. } | Effect::Delete { .. } => {
+            Completion::StoreFailed(StoreFault::Other)
+        }
         Effect::Load { .. } => Completion::LoadFailed(StoreFault::Other),
         Effect::RevokeUpstream { .. } => Completion::UpstreamRevoked(Revocation::Silent),
         Effect::Mark { .. }

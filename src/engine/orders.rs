@@ -1,4 +1,4 @@
-//! What is asked of the engine about an integration that lives: refresh, validate, revoke, recover, and what APIs say.
+//! What is asked of the engine about an integration that lives: refresh, validate, revoke, delete, recover, and what APIs say.
 //!
 //! An order is refused at once, or becomes an event; who waits for its end is answered when the machine has come to rest.
 
@@ -51,6 +51,14 @@ impl Engine {
     }
 
     pub(super) fn revoke(&mut self, id: &IntegrationId, reply: Reply<Ended>) {
+        self.end(id, Event::RevocationAsked { by: Asker::Operator }, reply);
+    }
+
+    pub(super) fn delete(&mut self, id: &IntegrationId, reply: Reply<Ended>) {
+        self.end(id, Event::DeletionAsked, reply);
+    }
+
+    fn end(&mut self, id: &IntegrationId, event: Event, reply: Reply<Ended>) {
         let now = self.ports.clock.now();
         let Some(live) = self.lives.get_mut(id).filter(|live| !live.leaving) else {
             return answer(reply, Err(not_found()));
@@ -63,7 +71,7 @@ impl Engine {
             return answer(reply, Err(Refusal::new(Code::IntegrationPending, view.message)));
         }
         live.endings.push(reply);
-        self.feed(id, Event::RevocationAsked { by: Asker::Operator });
+        self.feed(id, event);
     }
 
     /// What changes nothing is not worth a turn of the integration.

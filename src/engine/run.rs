@@ -172,6 +172,7 @@ impl Engine {
             Ask::Refresh(id, reply) => self.refresh(&id, reply),
             Ask::Validate(id, reply) => self.validate(&id, reply),
             Ask::Revoke(id, reply) => self.revoke(&id, reply),
+            Ask::Delete(id, reply) => self.delete(&id, reply),
             Ask::Recover(id, reply) => self.recover(&id, reply),
             Ask::Nudge(id) => self.feed(&id, Event::RotationAsked { by: Asker::App }),
             Ask::Answered(id, answer, issue) => self.api_answered(&id, answer, issue),
@@ -236,6 +237,7 @@ impl Engine {
             | Effect::Try { op, .. }
             | Effect::Store { op, .. }
             | Effect::Clear { op, .. }
+            | Effect::Delete { op }
             | Effect::Load { op }
             | Effect::Mark { op, .. }
             | Effect::RevokeUpstream { op, .. }) => {

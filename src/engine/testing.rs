@@ -34,6 +34,9 @@ pub(crate) trait Actor: Send + 'static {
     fn revoke(&mut self, _integration: IntegrationId) -> Result<Ended, Refusal> {
         Err(unknown())
     }
+    fn delete(&mut self, _integration: IntegrationId) -> Result<Ended, Refusal> {
+        Err(unknown())
+    }
     fn nudge(&mut self, _integration: IntegrationId) {}
     fn answered(&mut self, _integration: IntegrationId, _answer: ApiAnswer, _issue: u64) {}
 }
@@ -111,6 +114,7 @@ fn answer(actor: &mut impl Actor, ask: Ask) {
         Ask::Refresh(integration, reply) => reply.send(actor.refresh(integration)).is_ok(),
         Ask::Validate(integration, reply) => reply.send(actor.validate(integration)).is_ok(),
         Ask::Revoke(integration, reply) => reply.send(actor.revoke(integration)).is_ok(),
+        Ask::Delete(integration, reply) => reply.send(actor.delete(integration)).is_ok(),
         Ask::Recover(_, reply) => reply.send(Err(unknown())).is_ok(),
         Ask::Nudge(integration) | Ask::Due(integration) => {
             actor.nudge(integration);

@@ -131,8 +131,7 @@ impl Integration {
 
     /// When the provider is told again.
     pub(super) fn debt_due(&self) -> Option<Timestamp> {
-        let revoked = matches!(self.life, Life::Revoked(_));
-        self.debt.as_ref().filter(|_| revoked).and_then(|debt| debt.step.until())
+        self.debt.as_ref().filter(|_| self.mark.standing.has_ended()).and_then(|debt| debt.step.until())
     }
 
     pub(super) fn wake_debt(&mut self, now: Timestamp) {

@@ -80,6 +80,11 @@ pub enum Effect {
         /// The cleared record; the second write takes the next generation.
         record: Arc<Record>,
     },
+    /// Delete what holds the cleared record, as far as the operator allows. Repeatable. Ends: `Deleted`, `StoreFailed`.
+    Delete {
+        /// The operation.
+        op: Op,
+    },
     /// Read the newest record. Ends: `Loaded`, `LoadFailed`.
     Load {
         /// The operation.

@@ -11,7 +11,8 @@ use super::restore::tokens_of;
 use super::spend::REVOKED_MEANWHILE;
 use super::validation::Validation;
 use super::{
-    Code, Completion, Effect, Loaded, Mark, Record, RecordStatus, Revocation, SlotFate, Standing, policy,
+    Code, Completion, Effect, Loaded, Mark, Record, RecordStatus, Revocation, SlotFate, Standing, StoreFault,
+    policy,
 };
 use crate::time::Timestamp;
 use std::sync::Arc;
@@ -19,6 +20,32 @@ use std::time::Duration;
 
 impl Integration {
     pub(super) fn revoke(&mut self) {
+        self.end(false);
+    }
+
+    /// Ends it as a revocation does, and leaves nothing. What ends already, or has ended, goes on from where it is.
+    pub(super) fn delete(&mut self) {
+        self.farewell = None;
+        match &mut self.life {
+            Life::Revoked(ending) if ending.stage == Stage::Over => {
+                (ending.told, ending.emptied, ending.stage) = (true, true, Stage::Waiting);
+            }
+            Life::Revoked(_) => {}
+            Life::Restoring(_) | Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => {
+                return self.end(true);
+            }
+        }
+        self.mark.standing = Standing::Deleting;
+        if let Life::Revoked(ending) = &mut self.life {
+            ending.deletes = true;
+            // The mark says "revoked" so far; it is written once more.
+            ending.tombstone = Tombstone::Racing;
+        }
+        self.note("deleting", "");
+        self.refuse_waiting();
+    }
+
+    fn end(&mut self, deletes: bool) {
         let under_way = self.flight.is_some() || !self.waiting.is_empty() || !self.unverified.is_empty();
         let known = match &self.life {
             Life::Revoked(ending) if !ending.stage.is_resting() => return self.refuse_waiting(),
@@ -29,7 +56,8 @@ impl Integration {
             return;
         }
         let op = self.op();
-        self.mark.standing = Standing::Revoking;
+        let deletes = deletes || matches!(&self.life, Life::Revoked(ending) if ending.deletes);
+        self.mark.standing = if deletes { Standing::Deleting } else { Standing::Revoking };
         self.withdraw();
         let dialect = &self.terms.dialect;
         let late = self.unverified.drain(..).filter_map(|sealed| tokens_of(&sealed, dialect)).collect();
@@ -38,13 +66,18 @@ impl Integration {
             Life::Restoring(_) | Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => None,
         };
         let tombstone = if self.is_marking() { Tombstone::Racing } else { Tombstone::Missing };
-        self.life =
-            Life::Revoked(Ending { stage: Stage::Marking(op), tombstone, cleared, ..Ending::of(late) });
+        self.life = Life::Revoked(Ending {
+            stage: Stage::Marking(op),
+            tombstone,
+            cleared,
+            deletes,
+            ..Ending::of(late)
+        });
         (self.doubt, self.doubted, self.retry, self.nudged) = (None, None, None, None);
         self.trouble = None;
         self.health.forget();
         self.validation = Validation::default();
-        self.note("revoked", "");
+        self.note(if deletes { "deleting" } else { "revoked" }, "");
         self.give_way();
         self.refuse_waiting();
         self.push_mark(op, self.marked(), SlotFate::Kept);
@@ -104,7 +137,7 @@ impl Integration {
             }
             (Stage::Owing(_), end) => {
                 self.debt_sealed(&end, now);
-                self.clear(now);
+                self.clear_or_erase(now);
             }
             (Stage::Clearing(_), Completion::Stored | Completion::StoredBeside) => self.cleared(now),
             (Stage::Clearing(_), Completion::IdTaken) => {
@@ -124,11 +157,18 @@ impl Integration {
             }
             (
                 Stage::Loading(_) | Stage::Reading(_) | Stage::Clearing(_),
+                Completion::LoadFailed(StoreFault::Deleted | StoreFault::Missing)
+                | Completion::StoreFailed(StoreFault::Deleted | StoreFault::Missing),
+            ) if ending.deletes => self.erase(),
+            (Stage::Deleting(_), Completion::Deleted) => self.finish(self.mark.generation),
+            (
+                Stage::Loading(_) | Stage::Reading(_) | Stage::Clearing(_) | Stage::Deleting(_),
                 Completion::LoadFailed(fault) | Completion::StoreFailed(fault),
             ) => self.end_later(Kind::Storing, fault.word(), now),
             (Stage::Finishing(_), end) => {
                 self.set_stage(Stage::Over);
                 self.mark_done(&end, now);
+                self.gone();
             }
             (_, _) => {}
         }
@@ -171,6 +211,10 @@ impl Integration {
             // Not to be found: what is written now is found by whoever puts the old record back.
             Loaded::Empty if self.mark.generation > 0 => {
                 self.set_told();
+                if let Life::Revoked(ending) = &mut self.life {
+                    // There is nothing that could be emptied first.
+                    ending.emptied = ending.deletes;
+                }
                 self.settle_up(now);
             }
             Loaded::Empty => self.nothing_to_tell(now),
@@ -191,7 +235,37 @@ impl Integration {
     /// What the provider did not answer to is sealed before the record is cleared.
     fn settle_up(&mut self, now: Timestamp) {
         let owes = matches!(&self.life, Life::Revoked(ending) if self.owes_unsealed(ending));
-        if owes { self.seal_debt(now) } else { self.clear(now) }
+        if owes { self.seal_debt(now) } else { self.clear_or_erase(now) }
+    }
+
+    fn clear_or_erase(&mut self, now: Timestamp) {
+        if matches!(&self.life, Life::Revoked(ending) if ending.emptied) {
+            self.erase();
+        } else {
+            self.clear(now);
+        }
+    }
+
+    /// Deletes what holds the cleared record.
+    fn erase(&mut self) {
+        let op = self.op();
+        self.set_told();
+        if let Life::Revoked(ending) = &mut self.life {
+            (ending.emptied, ending.stage) = (true, Stage::Deleting(op));
+        }
+        self.out.push(Effect::Delete { op });
+    }
+
+    /// The last step of a deletion: it was never connected.
+    fn gone(&mut self) {
+        if let Life::Revoked(ending) = &self.life
+            && ending.deletes
+        {
+            self.farewell = ending.upstream;
+            self.life = Life::Unconnected(None);
+            self.validated = None;
+            self.note("deleted", "");
+        }
     }
 
     fn set_told(&mut self) {
@@ -252,6 +326,10 @@ impl Integration {
             // Neither the store nor the slot would bring it back: the mark stays, and the disk is asked again.
             return self.end_later(Kind::Sealing, "not_sealed", now);
         }
+        self.mark.generation = self.mark.generation.max(generation);
+        if matches!(&self.life, Life::Revoked(ending) if ending.deletes) {
+            return self.erase();
+        }
         self.finish(generation);
     }
 
@@ -272,7 +350,9 @@ impl Integration {
         self.grant = None;
         self.trouble = self.trouble.filter(|trouble| trouble.kind == Kind::Sealing);
         let generation = generation.max(self.sealed_up_to);
-        self.mark = Mark { generation, standing: Standing::Revoked, ..self.mark };
+        let deletes = matches!(&self.life, Life::Revoked(ending) if ending.deletes);
+        let standing = if deletes { Standing::Deleted } else { Standing::Revoked };
+        self.mark = Mark { generation, standing, ..self.mark };
         let op = self.op();
         self.set_stage(Stage::Finishing(op));
         self.push_mark(op, self.marked(), self.all_but_the_debt());
@@ -298,6 +378,8 @@ impl Ending {
             silent: Vec::new(),
             told: false,
             cleared: None,
+            deletes: false,
+            emptied: false,
         }
     }
 

@@ -26,6 +26,8 @@ pub enum Event {
         /// Who asks.
         by: Asker,
     },
+    /// Someone wants the grant to end and nothing of it to be left: afterwards it is as if it had never been connected.
+    DeletionAsked,
     /// A person came back from the provider, and the callback was judged good.
     CodeReceived(Box<Exchange>),
     /// A provider's API answered an app that used our token. Ignored if the token was another one, or nothing changes by it.
@@ -120,7 +122,9 @@ pub enum Completion {
     StoredBeside,
     /// The write id holds other bytes.
     IdTaken,
-    /// The write is not acknowledged; it may have been committed.
+    /// What was kept in the store is gone, as far as the operator allows.
+    Deleted,
+    /// The write, or the deletion, is not acknowledged; it may have been committed.
     StoreFailed(StoreFault),
     /// The store was read.
     Loaded(Loaded),

@@ -113,6 +113,7 @@ impl Integration {
             | Completion::LoadFailed(_)
             | Completion::Marked
             | Completion::MarkFailed(_)
+            | Completion::Deleted
             | Completion::UpstreamRevoked(_) => return self.write_failed(StoreFault::Other, now),
         };
         if written != Written::Taken {

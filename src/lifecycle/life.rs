@@ -219,6 +219,9 @@ pub(super) struct Ending {
     pub(super) told: bool,
     /// The cleared record, once it was sent: repeated with the same bytes.
     pub(super) cleared: Option<Arc<Record>>,
+    /// Whether nothing is to be left of it, and whether the cleared record is stored already.
+    pub(super) deletes: bool,
+    pub(super) emptied: bool,
 }
 
 /// Whether a revocation would survive a crash.
@@ -249,6 +252,8 @@ pub(super) enum Stage {
     Clearing(Op),
     /// The record's write id was taken: reading for the generation to take.
     Reading(Op),
+    /// Deleting what holds it.
+    Deleting(Op),
     /// Trying again then.
     Until(Timestamp),
     /// Making it durable that the ending is done.
@@ -333,6 +338,7 @@ impl Stage {
             | Self::Owing(op)
             | Self::Clearing(op)
             | Self::Reading(op)
+            | Self::Deleting(op)
             | Self::Finishing(op) => Some(op),
             Self::Waiting | Self::Until(_) | Self::Over => None,
         }
@@ -348,6 +354,7 @@ impl Stage {
             | Self::Owing(_)
             | Self::Clearing(_)
             | Self::Reading(_)
+            | Self::Deleting(_)
             | Self::Finishing(_)
             | Self::Over => None,
         }

@@ -63,6 +63,8 @@ pub struct Integration {
     pub(super) validated: Option<Timestamp>,
     pub(super) health: Health,
     pub(super) validation: Validation,
+    /// What the provider said to the revocation of what was deleted since.
+    pub(super) farewell: Option<Revocation>,
     pub(super) refreshes: u64,
     /// Whether the store was never read, because a sealed answer came first.
     pub(super) unread: bool,
@@ -110,6 +112,7 @@ impl Integration {
             validated: None,
             health: Health::default(),
             validation: Validation::default(),
+            farewell: None,
             refreshes: 0,
             unread: false,
             clock: Timestamp::EPOCH,
@@ -220,7 +223,8 @@ impl Integration {
     pub const fn upstream(&self) -> Option<Revocation> {
         match &self.life {
             Life::Revoked(ending) => ending.upstream,
-            Life::Restoring(_) | Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => None,
+            Life::Unconnected(_) => self.farewell,
+            Life::Restoring(_) | Life::Connected | Life::NeedsReauth => None,
         }
     }
 
@@ -232,6 +236,7 @@ impl Integration {
             Event::RotationAsked { by } => self.rotation_asked(by, now),
             Event::ValidationAsked => self.validation_asked(now),
             Event::RevocationAsked { by: _ } => self.revoke(),
+            Event::DeletionAsked => self.delete(),
             Event::CodeReceived(exchange) => self.waiting.push_back(Arc::from(exchange)),
             Event::ApiAnswered { answer, issue } => self.api_answered(&answer, issue, now),
             Event::Recovered(sealed) => self.recovered(sealed),

@@ -41,6 +41,8 @@ mod writes;
 #[cfg(test)]
 mod complaints;
 #[cfg(test)]
+mod deletions;
+#[cfg(test)]
 mod outages;
 #[cfg(test)]
 mod revocations;

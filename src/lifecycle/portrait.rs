@@ -43,7 +43,7 @@ impl Integration {
         let own = self.trouble.map(|trouble| (trouble.cause, trouble.since));
         let heard = self.health.complaint().map(|complaint| (complaint.cause(), complaint.since));
         let said = self.misgiving().or(heard).filter(|_| matches!(self.life, Life::Connected));
-        let owed = self.debt.as_ref().filter(|_| matches!(self.life, Life::Revoked(_)));
+        let owed = self.debt.as_ref().filter(|_| self.mark.standing.has_ended());
         own.or(said).or_else(|| owed.map(|debt| ("provider_not_told", debt.since())))
     }
 
@@ -64,11 +64,18 @@ impl Integration {
     fn words(&self, status: Status) -> (String, Vec<Action>) {
         let cause = self.trouble.map_or("", |trouble| trouble.cause);
         match (&self.life, status) {
+            (Life::Revoked(ending), _) if ending.deletes => (
+                match cause {
+                    "" => "being deleted".into(),
+                    cause => format!("revoked, and not deleted yet ({cause}), which is being retried"),
+                },
+                vec![Action::Configure],
+            ),
             (Life::Revoked(_), _) if self.trouble.is_some() => (
                 format!("revoked; the stored record is not cleared yet ({cause}), which is being retried"),
                 vec![Action::Reconnect, Action::Configure],
             ),
-            (Life::Revoked(_), _) if self.debt.is_some() => (self.words_of_debt(), vec![Action::Reconnect]),
+            (Life::Revoked(_), _) if self.debt.is_some() => (self.words_of_debt("revoked"), vec![Action::Reconnect]),
             (Life::Revoked(_), _) => ("revoked; connect again to restore it".into(), vec![Action::Reconnect]),
             (Life::NeedsReauth, _) => (
                 "the provider no longer takes the refresh token: an operator must reconnect".into(),
@@ -76,6 +83,9 @@ impl Integration {
             ),
             (Life::Unconnected(Some(why)), _) => {
                 (format!("the store holds something that grantd must not use: {why}"), vec![Action::Configure])
+            }
+            (Life::Unconnected(None), _) if self.debt.is_some() => {
+                (self.words_of_debt("deleted"), vec![Action::Connect])
             }
             (Life::Unconnected(None), _) => {
                 ("never connected: `grantd connect` makes a link".into(), vec![Action::Connect])
@@ -98,12 +108,12 @@ impl Integration {
         }
     }
 
-    fn words_of_debt(&self) -> String {
+    fn words_of_debt(&self, ended: &str) -> String {
         let again = match self.debt_due() {
             Some(at) => format!("it is told again at {at}"),
             None => "it is being told again".into(),
         };
-        format!("revoked; the provider does not answer, and may not know of it yet: {again}")
+        format!("{ended}; the provider does not answer, and may not know of it yet: {again}")
     }
 
     fn connected_words(&self, cause: &'static str) -> (String, Vec<Action>) {

@@ -82,7 +82,7 @@ impl Integration {
         let owed = |sealed: &Arc<Sealed>| sealed.purpose == Purpose::Revocation;
         let (owed, answers): (Vec<_>, Vec<_>) = found.answers.into_iter().partition(owed);
         let found = Found { answers, ..found };
-        if matches!(found.mark.standing, Standing::Revoking | Standing::Revoked) {
+        if found.mark.standing.has_ended() {
             self.restore_debt(&owed, now);
         }
         self.holds = !found.answers.is_empty();
@@ -94,9 +94,10 @@ impl Integration {
         self.unreadable = left.unreadable.last().map(|sealed| sealed.generation);
         self.out.extend(left.unreadable.drain(..).map(Effect::Quarantine));
         match self.mark.standing {
-            Standing::Revoking => self.restore_ending(left, now),
-            Standing::Revoked => {
-                self.life = Life::Revoked(Ending::over());
+            Standing::Revoking | Standing::Deleting => self.restore_ending(left, now),
+            Standing::Revoked | Standing::Deleted => {
+                let revoked = self.mark.standing == Standing::Revoked;
+                self.life = if revoked { Life::Revoked(Ending::over()) } else { Life::Unconnected(None) };
                 let accepted = left.base.map(|(sealed, _)| sealed).filter(|sealed| sealed.accepted);
                 self.unverified = accepted.into_iter().chain(left.consents).collect();
             }
@@ -162,8 +163,9 @@ impl Integration {
     fn restore_ending(&mut self, left: Left, now: Timestamp) {
         let dialect = &self.terms.dialect;
         let late = left.consents.iter().filter_map(|sealed| tokens_of(sealed, dialect)).collect();
-        self.life = Life::Revoked(Ending::of(late));
-        self.note("resumed", "revocation");
+        let deletes = self.mark.standing == Standing::Deleting;
+        self.life = Life::Revoked(Ending { deletes, ..Ending::of(late) });
+        self.note("resumed", if deletes { "deletion" } else { "revocation" });
         if let Some((sealed, issued)) = left.base {
             self.refreshed(sealed, *issued, true, now);
         }
@@ -276,7 +278,7 @@ impl Integration {
         // Until the provider was told of the newest token, a crash must leave it where it can be found; and what memory alone
         // holds may have to be fetched again with what stands in the slot.
         let fleeting = self.unstored.as_ref().is_some_and(|unstored| !unstored.durable);
-        let slot = if fleeting || self.mark.standing == Standing::Revoking {
+        let slot = if fleeting || matches!(self.mark.standing, Standing::Revoking | Standing::Deleting) {
             SlotFate::Kept
         } else {
             self.scrubbed_but(self.unstored.as_ref().map(|unstored| unstored.record.generation))

@@ -102,6 +102,20 @@ pub enum Standing {
     Revoking,
     /// Revoked, and the cleared record is stored.
     Revoked,
+    /// As `Revoking`, and what is kept in the store is deleted afterwards.
+    Deleting,
+    /// Deleted: as if it had never been connected, but for the generations.
+    Deleted,
+}
+
+impl Standing {
+    /// Whether an operator ended the grant.
+    pub(super) const fn has_ended(self) -> bool {
+        match self {
+            Self::Normal | Self::NeedsReauth => false,
+            Self::Revoking | Self::Revoked | Self::Deleting | Self::Deleted => true,
+        }
+    }
 }
 
 /// What a restart finds in the spool for one integration.

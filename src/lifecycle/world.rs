@@ -237,6 +237,7 @@ impl World {
                 self.stored.push(record);
                 ("clear", Some(op))
             }
+            Effect::Delete { op } => ("delete", Some(op)),
             Effect::Load { op } => ("load", Some(op)),
             Effect::Mark { op, mark, slot } => {
                 self.mark = mark;
@@ -282,6 +283,7 @@ impl World {
                 ..Account::default()
             })),
             "store" | "clear" => Completion::Stored,
+            "delete" => Completion::Deleted,
             "load" => Completion::Loaded(Loaded::Empty),
             "revoke_upstream" => Completion::UpstreamRevoked(Revocation::Confirmed),
             _ => Completion::Marked,

@@ -21,6 +21,7 @@ mod checking;
 mod connecting;
 mod copies;
 mod crashing;
+mod deleting;
 mod demo;
 mod disks;
 mod ending;

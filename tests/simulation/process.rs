@@ -200,6 +200,8 @@ impl World {
                 self.fly(who, op, Flying::Clear);
                 self.begin_write(who, op, Write::clear(record));
             }
+            // The model asks for no deletion.
+            Effect::Delete { .. } => {}
             Effect::Load { op } => {
                 self.fly(who, op, Flying::Load);
                 let wait = self.store_latency();

@@ -92,7 +92,7 @@ pub fn policies(config: &Config) -> Policies {
 #[must_use]
 pub fn records(integration: &IntegrationConfig) -> Grants {
     let role = integration.store.assume_role.as_ref();
-    let group = Group { create: false, ..group(integration) };
+    let group = Group { create: false, delete: false, ..group(integration) };
     grants(of_records(group, &[&integration.secret], role, ""))
 }
 
@@ -130,7 +130,8 @@ fn finished(identities: &BTreeMap<Option<&str>, Identity<'_>>, local: Vec<Integr
         let needs: Vec<Need<'_>> = identity.needs.iter().copied().collect();
         let named = needs.iter().filter_map(|need| need.group()?.key).filter_map(keys::alias);
         aliases.extend(named.filter(|alias| *alias != "alias/aws/secretsmanager").map(str::to_owned));
-        let documents = pack(&needs, |needs| statements(identity.role, needs));
+        let deletes = needs.iter().any(|need| need.group().is_some_and(|group| group.delete));
+        let documents = pack(&needs, deletes, |needs| statements(identity.role, needs));
         match arn {
             None => own = documents,
             Some(arn) => targets.push(Target {
@@ -158,6 +159,7 @@ struct Group<'a> {
     region: Option<&'a str>,
     key: Option<&'a str>,
     create: bool,
+    delete: bool,
 }
 
 /// One thing that an identity needs.
@@ -196,12 +198,13 @@ fn group(integration: &IntegrationConfig) -> Group<'_> {
         region: store.region.as_deref(),
         key: store.kms_key_id.as_deref(),
         create: store.mode == StoreMode::Create && !integration.secret.starts_with("arn:"),
+        delete: store.deletes,
     }
 }
 
 /// Client secrets are read with the settings of `[store]`.
 fn clients_of(store: &StoreConfig) -> Group<'_> {
-    Group { region: store.region.as_deref(), key: store.kms_key_id.as_deref(), create: false }
+    Group { region: store.region.as_deref(), key: store.kms_key_id.as_deref(), create: false, delete: false }
 }
 
 /// Client secrets of the providers that are used.
@@ -255,6 +258,9 @@ fn of_records(group: Group<'_>, secrets: &[&str], role: Option<&AssumeRole>, num
                 .when("StringEquals", "aws:RequestTag/managed-by", vec![Text::plain("grantd")]),
         );
         all.push(Statement::allow(format!("TagOnCreate{number}"), &["secretsmanager:TagResource"], either));
+    }
+    if group.delete {
+        all.push(Statement::allow(format!("Delete{number}"), &["secretsmanager:DeleteSecret"], arns.clone()));
     }
     let key = group.key.and_then(|key| {
         keys::statement(format!("RecordsKey{number}"), keys::READ_AND_WRITE, key, &place, arns)

@@ -28,14 +28,19 @@ impl Document {
     }
 }
 
-/// Packs needs, in order, into as few documents as hold them. The first one carries the denials.
-pub(super) fn pack<T: Clone>(needs: &[T], statements: impl Fn(&[T]) -> Vec<Statement>) -> Vec<Document> {
+/// Packs needs, in order, into as few documents as hold them. The first one carries the denials;
+/// `deletes` says whether grantd may delete what it keeps.
+pub(super) fn pack<T: Clone>(
+    needs: &[T],
+    deletes: bool,
+    statements: impl Fn(&[T]) -> Vec<Statement>,
+) -> Vec<Document> {
     let mut documents = Vec::new();
     let mut taken: Vec<T> = Vec::new();
     let document = |needs: &[T], first: bool| {
         let mut statements = statements(needs);
         if first {
-            statements.push(never());
+            statements.push(never(deletes));
         }
         Document { statements }
     };
@@ -56,14 +61,17 @@ pub(super) fn pack<T: Clone>(needs: &[T], statements: impl Fn(&[T]) -> Vec<State
 }
 
 /// What grantd never does, whatever else its role may be allowed one day.
-fn never() -> Statement {
-    let actions = [
-        "secretsmanager:DeleteSecret",
-        "secretsmanager:PutResourcePolicy",
-        "secretsmanager:ReplicateSecretToRegions",
-        "secretsmanager:RotateSecret",
-        "secretsmanager:UpdateSecret",
-    ];
+fn never(deletes: bool) -> Statement {
+    let actions: Vec<&str> = NEVER.iter().copied().filter(|action| !deletes || *action != DELETE).collect();
     let denied = Statement::allow("Never", &actions, vec![Text::plain("*")]);
     Statement { effect: Effect::Deny, ..denied }
 }
+
+const DELETE: &str = "secretsmanager:DeleteSecret";
+const NEVER: &[&str] = &[
+    DELETE,
+    "secretsmanager:PutResourcePolicy",
+    "secretsmanager:ReplicateSecretToRegions",
+    "secretsmanager:RotateSecret",
+    "secretsmanager:UpdateSecret",
+];

@@ -70,6 +70,18 @@ fn what_grantd_never_does_is_denied() {
 }
 
 #[test]
+fn a_secret_may_be_deleted_only_where_the_operator_says_so() {
+    let store = format!("{REGION}delete = \"delete-secret\"\n");
+    let policies = of(&store, &(ORGANIZATION.to_owned() + &integration("github", "/sym/acme/github")));
+    let document = json(&policies.own[0]);
+    assert_eq!(sids(&document), ["Records", "Delete", "Never"]);
+    let delete = statement(&document, "Delete");
+    assert_eq!(delete["Action"], json!(["secretsmanager:DeleteSecret"]));
+    assert_eq!(delete["Resource"], statement(&document, "Records")["Resource"]);
+    assert!(!statement(&document, "Never")["Action"].to_string().contains("DeleteSecret"));
+}
+
+#[test]
 fn create_mode_makes_exactly_these_secrets_with_grantds_tag() {
     let store = format!("{REGION}mode = \"create\"\n");
     let document =

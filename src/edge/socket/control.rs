@@ -17,7 +17,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Extension, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use http::{HeaderMap, Response, StatusCode};
 use hyper_util::service::TowerToHyperService;
 use std::io;
@@ -88,6 +88,7 @@ fn router(desk: ControlDesk) -> Router {
         .route("/connect/{ticket}", post(orders::confirm))
         .route("/v1/integrations/oauth/callback", post(orders::callback))
         .route("/v1/integrations", get(orders::list))
+        .route("/v1/integrations/{integration}", delete(orders::delete))
         .route("/v1/integrations/{integration}/status", get(orders::status))
         .route("/v1/integrations/{integration}/refresh", post(orders::refresh))
         .route("/v1/integrations/{integration}/validate", post(orders::validate))

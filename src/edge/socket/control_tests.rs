@@ -82,6 +82,11 @@ impl Actor for Obedient {
         Ok(Ended { view: view(integration.as_str(), Status::Revoked), upstream: Revocation::Silent })
     }
 
+    fn delete(&mut self, integration: IntegrationId) -> Result<Ended, Refusal> {
+        self.note(format!("delete {integration}"));
+        Ok(Ended { view: view(integration.as_str(), Status::Pending), upstream: Revocation::Silent })
+    }
+
     fn nudge(&mut self, _integration: IntegrationId) {
         panic!("the engine breaks off, as this test wants");
     }
@@ -262,7 +267,9 @@ async fn refreshing_validating_and_revoking_answer_with_the_status_after_it() {
     assert_eq!(validated["status"], "connected");
     let revoked = rig.post("/v1/integrations/github/revoke", "").await.json();
     assert_eq!((&revoked["status"], &revoked["upstream"]), (&json!("revoked"), &json!("silent")));
-    assert_eq!(rig.heard(), ["refresh github", "validate github", "revoke github"]);
+    let deleted = ask(&rig.socket(), "DELETE", "/v1/integrations/github", "").await.json();
+    assert_eq!((&deleted["status"], &deleted["upstream"]), (&json!("pending"), &json!("silent")));
+    assert_eq!(rig.heard(), ["refresh github", "validate github", "revoke github", "delete github"]);
     let reply = rig.post("/v1/integrations/NO/refresh", "").await;
     assert_eq!(reply.refusal(), refused(404, "integration_not_found"));
 }

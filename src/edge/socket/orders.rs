@@ -109,6 +109,15 @@ pub(super) async fn revoke(
     Ok(json_of(&Revoked { view: &ended.view, upstream: ended.upstream.word() }))
 }
 
+pub(super) async fn delete(
+    State(desk): State<ControlDesk>,
+    name: Result<Path<String>, PathRejection>,
+) -> Outcome {
+    let integration = named(name)?;
+    let ended = desk.handle.delete(&integration).await?;
+    Ok(json_of(&Revoked { view: &ended.view, upstream: ended.upstream.word() }))
+}
+
 pub(super) async fn recover(
     State(desk): State<ControlDesk>,
     name: Result<Path<String>, PathRejection>,

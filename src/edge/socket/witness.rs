@@ -81,6 +81,7 @@ fn order(request: &Request) -> Option<&'static str> {
         "callback" => Some("callback_asked"),
         "refresh" => Some("refresh_asked"),
         "validate" => Some("validate_asked"),
+        "{integration}" => Some("delete_asked"),
         "revoke" => Some("revoke_asked"),
         "recover" => Some("recover_asked"),
         "reload" => Some("reload_asked"),

@@ -36,6 +36,17 @@ pub struct AwsSettings {
     pub assume_role: Option<AssumeRole>,
     /// Another endpoint than AWS's own.
     pub endpoint_url: Option<String>,
+    /// What becomes of a secret whose integration is deleted.
+    pub delete: Delete,
+}
+
+/// What becomes of a secret whose integration is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Delete {
+    /// It stays, with a cleared record in it.
+    Empty,
+    /// `DeleteSecret`, with AWS's recovery window of 30 days.
+    DeleteSecret,
 }
 
 /// Whether secrets may be created.
@@ -118,6 +129,21 @@ impl SecretsManager {
                 Completion::Loaded(Loaded::Empty)
             }
             Err(fault) => Completion::LoadFailed(fault),
+        }
+    }
+
+    pub(super) async fn delete(&self, secret: &str) -> Completion {
+        if self.settings.delete == Delete::Empty {
+            return Completion::Deleted;
+        }
+        let Ok(_place) = self.places.acquire().await else {
+            return Completion::StoreFailed(StoreFault::Other);
+        };
+        let deleted = self.client().await.delete_secret().secret_id(secret).send().await;
+        match deleted.map_err(|error| fault_of(&error)) {
+            // Gone, or marked for deletion before: a repeat.
+            Ok(_) | Err(StoreFault::Missing | StoreFault::Deleted) => Completion::Deleted,
+            Err(fault) => Completion::StoreFailed(fault),
         }
     }
 

@@ -8,7 +8,7 @@ mod aws_faults;
 mod preflight;
 mod sealed;
 
-pub use aws::{AssumeRole, AwsSettings, Mode, SecretsManager};
+pub use aws::{AssumeRole, AwsSettings, Delete, Mode, SecretsManager};
 pub use preflight::{Caller, Inspection, Proof, Snag};
 pub use sealed::SealedFiles;
 
@@ -46,6 +46,15 @@ impl Store {
             record.written_at,
         );
         Box::pin(self.store(place, &again)).await
+    }
+
+    /// Deletes what holds a cleared record, as far as the operator allows: a sealed file always, a secret if the store says so.
+    /// Repeatable. Ends: `Deleted`, `StoreFailed`.
+    pub async fn delete(&self, place: &str, identity: &Identity) -> Completion {
+        match self {
+            Self::Aws(aws) => Box::pin(aws.delete(place)).await,
+            Self::Sealed(files) => files.delete(identity).await,
+        }
     }
 
     /// Reads the newest record. Ends: `Loaded`, `LoadFailed`.

@@ -68,6 +68,20 @@ impl SealedFiles {
         tokio::task::spawn_blocking(write).await.unwrap_or(Completion::StoreFailed(StoreFault::Other))
     }
 
+    pub(super) async fn delete(&self, identity: &Identity) -> Completion {
+        let path = self.path(identity);
+        let remove = move || {
+            let gone = match std::fs::remove_file(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                end => {
+                    end.and_then(|()| File::open(path.parent().unwrap_or_else(|| Path::new(".")))?.sync_all())
+                }
+            };
+            gone.map_or_else(|error| Completion::StoreFailed(fault_of(&error)), |()| Completion::Deleted)
+        };
+        tokio::task::spawn_blocking(remove).await.unwrap_or(Completion::StoreFailed(StoreFault::Other))
+    }
+
     pub(super) async fn load(&self, identity: &Identity) -> Completion {
         let (path, key, identity) = (self.path(identity), Arc::clone(&self.key), identity.clone());
         let read = move || match read(&path, &key, &identity) {

@@ -124,6 +124,18 @@ pub(super) async fn revoke(Acting(desk): Acting, name: Result<Path<String>, Path
     told(&desk, end.map(|ended| json(&Revoked { view: &ended.view, upstream: ended.upstream.word() })))
 }
 
+/// `DELETE /v1/integrations/{integration}`.
+pub(super) async fn delete(Acting(desk): Acting, name: Result<Path<String>, PathRejection>) -> Response {
+    let end = match named(&desk, name) {
+        Ok((_, identity)) => {
+            let ended = desk.site.handle.delete(&identity.integration).await;
+            desk.recorded("delete", &identity, ended)
+        }
+        Err(refusal) => Err(refusal),
+    };
+    told(&desk, end.map(|ended| json(&Revoked { view: &ended.view, upstream: ended.upstream.word() })))
+}
+
 /// `GET /v1/audit?after=`: the events of the operator's organizations, the oldest first, and where to go on.
 pub(super) async fn audit(desk: Desk, RawQuery(query): RawQuery) -> Response {
     let form = Form::of(query.as_deref().unwrap_or_default().as_bytes());

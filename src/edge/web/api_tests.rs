@@ -120,8 +120,10 @@ async fn what_changes_something_needs_the_token_of_the_session() {
             let told = room.send("POST", path, head, r#"{"integration":"github"}"#).await;
             assert_eq!((told.status, told.code()), (403, "invalid_request"), "{path}");
         }
+        let told = room.send("DELETE", "/v1/integrations/github", head, "").await;
+        assert_eq!((told.status, told.code()), (403, "invalid_request"));
     }
-    for path in ["connect", "refresh", "validate", "revoke"] {
+    for path in ["connect", "refresh", "validate", "revoke", "delete"] {
         let path = format!("/integrations/github/{path}");
         for form in ["", "csrf=x"] {
             assert_eq!(room.send("POST", &path, &browser.cookie, form).await.status, 403, "{path}");
@@ -139,11 +141,28 @@ async fn refresh_validate_and_revoke_answer_with_the_status_after_it() {
     assert!(told.status == 200 && told.body.contains(r#""status":"connected""#), "{}", told.body);
     let told = room.send("POST", "/v1/integrations/github/revoke", &browser.acting(), "").await;
     assert!(told.status == 200 && told.body.ends_with(r#""upstream":"confirmed"}"#), "{}", told.body);
-    assert_eq!(room.asked(), ["refresh github", "validate github", "revoke github"]);
-    assert_eq!(
-        room.trail()[1..],
-        ["refresh ok ann github", "validate ok ann github", "revoke ok ann github"]
-    );
+    let told = room.send("DELETE", "/v1/integrations/github", &browser.acting(), "").await;
+    assert!(told.status == 200 && told.body.ends_with(r#""upstream":"confirmed"}"#), "{}", told.body);
+    assert_eq!(room.asked(), ["refresh github", "validate github", "revoke github", "delete github"]);
+    let trail = ["refresh", "validate", "revoke", "delete"].map(|verb| format!("{verb} ok ann github"));
+    assert_eq!(room.trail()[1..], trail);
+}
+
+#[tokio::test]
+async fn a_page_deletes_only_what_was_named_once_more() {
+    let (room, browser) = signed_in(&["secops"]).await;
+    let before = room.send("GET", "/integrations/github/delete", &browser.cookie, "").await;
+    assert!(before.status == 200 && before.body.contains("Type <code>github</code>"), "{}", before.body);
+    for name in ["", "slack"] {
+        let form = format!("csrf={}&name={name}", browser.token);
+        let told = room.send("POST", "/integrations/github/delete", &browser.cookie, &form).await;
+        assert_eq!((told.status, told.code()), (400, "invalid_request"));
+    }
+    assert_eq!(room.asked(), [""; 0]);
+    let form = format!("csrf={}&name=github", browser.token);
+    let told = room.send("POST", "/integrations/github/delete", &browser.cookie, &form).await;
+    assert!(told.status == 200 && told.body.contains("The provider confirmed"), "{}", told.body);
+    assert_eq!(room.asked(), ["delete github"]);
 }
 
 #[tokio::test]

@@ -144,6 +144,34 @@ pub(super) async fn revoke(desk: Desk, name: Name, body: Bytes) -> Response {
     }
 }
 
+/// `GET /integrations/{integration}/delete`: what is about to be gone.
+pub(super) async fn before_it_is_gone(desk: Desk, name: Name) -> Response {
+    match found(&desk, name) {
+        Ok(posting) => panes::before_it_is_gone(&desk, &posting),
+        Err(trouble) => trouble.answer(Voice::Page, &desk.visit),
+    }
+}
+
+/// `POST /integrations/{integration}/delete`; the form must name the integration once more.
+pub(super) async fn delete(desk: Desk, name: Name, body: Bytes) -> Response {
+    let form = Form::of(&body);
+    let posting = match acted(&desk, name, &form) {
+        Ok(posting) => posting,
+        Err(trouble) => return trouble.answer(Voice::Page, &desk.visit),
+    };
+    let identity = &posting.view.identity;
+    if form.get("name").map(str::trim) != Some(identity.integration.as_str()) {
+        let refusal =
+            Refusal::new(Code::InvalidRequest, "the name that was typed is another one: nothing was deleted");
+        return Trouble::from(refusal).answer(Voice::Page, &desk.visit);
+    }
+    let ended = desk.site.handle.delete(&identity.integration).await;
+    match desk.recorded("delete", identity, ended) {
+        Ok(ended) => panes::gone(&desk, &ended),
+        Err(refusal) => Trouble::from(refusal).answer(Voice::Page, &desk.visit),
+    }
+}
+
 fn found(desk: &Desk, name: Name) -> Result<Arc<Posting>, Trouble> {
     let Ok(Path(name)) = name else {
         return Err(Refusal::new(Code::IntegrationNotFound, "no integration has that name").into());

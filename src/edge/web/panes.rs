@@ -69,10 +69,29 @@ pub(super) fn before_the_end(desk: &Desk, posting: &Posting) -> Response {
     show(StatusCode::OK, &BeforeTheEnd { frame: Frame::of(&desk.visit, None).for_operator(desk), row })
 }
 
+/// What a deletion is about to do.
+pub(super) fn before_it_is_gone(desk: &Desk, posting: &Posting) -> Response {
+    let row = Row::of(desk, &posting.view);
+    show(StatusCode::OK, &BeforeItIsGone { frame: Frame::of(&desk.visit, None).for_operator(desk), row })
+}
+
+/// What a deletion came to.
+pub(super) fn gone(desk: &Desk, ended: &Ended) -> Response {
+    let row = Row::of(desk, &ended.view);
+    let frame = Frame::of(&desk.visit, Some("deleted")).for_operator(desk);
+    let whole = ended.view.status == Status::Pending;
+    show(StatusCode::OK, &Gone { frame, row, said: said(ended.upstream), whole })
+}
+
 /// What a revocation came to.
 pub(super) fn ended(desk: &Desk, ended: &Ended) -> Response {
     let row = Row::of(desk, &ended.view);
-    let said = match ended.upstream {
+    let frame = Frame::of(&desk.visit, Some("revoked")).for_operator(desk);
+    show(StatusCode::OK, &Done { frame, row, said: said(ended.upstream) })
+}
+
+const fn said(upstream: Revocation) -> &'static str {
+    match upstream {
         Revocation::Confirmed => "The provider confirmed that the grant has ended there as well.",
         Revocation::Refused => {
             "The provider refused to end the grant. Remove grantd's access in the provider's own settings."
@@ -84,9 +103,7 @@ pub(super) fn ended(desk: &Desk, ended: &Ended) -> Response {
             "This provider has no way to be told. Remove grantd's access in its own settings."
         }
         Revocation::Nothing => "There was no token that the provider could be told about.",
-    };
-    let frame = Frame::of(&desk.visit, Some("revoked")).for_operator(desk);
-    show(StatusCode::OK, &Done { frame, row, said })
+    }
 }
 
 pub(super) fn activity(desk: &Desk, lines: &[Line]) -> Response {
@@ -125,6 +142,7 @@ struct Row {
     can_refresh: bool,
     can_validate: bool,
     can_revoke: bool,
+    can_delete: bool,
     must_configure: bool,
 }
 
@@ -154,6 +172,7 @@ impl Row {
             can_refresh: view.connected && !matches!(view.status, Status::Revoked | Status::NeedsReauth),
             can_validate: view.connected && view.token_valid,
             can_revoke: view.connected || view.status == Status::NeedsReauth,
+            can_delete: view.status != Status::Pending,
             must_configure: has(Action::Configure),
         }
     }
@@ -272,6 +291,22 @@ struct Before<'a> {
 struct BeforeTheEnd<'a> {
     frame: Frame<'a>,
     row: Row,
+}
+
+#[derive(Template)]
+#[template(path = "before-it-is-gone.html")]
+struct BeforeItIsGone<'a> {
+    frame: Frame<'a>,
+    row: Row,
+}
+
+#[derive(Template)]
+#[template(path = "gone.html")]
+struct Gone<'a> {
+    frame: Frame<'a>,
+    row: Row,
+    said: &'static str,
+    whole: bool,
 }
 
 #[derive(Template)]

@@ -9,7 +9,7 @@ use crate::engine::{Clock, Handle, Trail};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Extension, Router, middleware};
 use http::{HeaderValue, Request, StatusCode, header};
 use std::future::ready;
@@ -62,12 +62,14 @@ fn operators() -> Router<Site> {
         .route("/integrations/{integration}/refresh", post(manage::refresh))
         .route("/integrations/{integration}/validate", post(manage::validate))
         .route("/integrations/{integration}/revoke", get(manage::before_the_end).post(manage::revoke))
+        .route("/integrations/{integration}/delete", get(manage::before_it_is_gone).post(manage::delete))
         .route(
             "/install/{provider}",
             get(install::show).layer(middleware::from_fn(install::keep)).post(install::confirm),
         )
         .route("/v1/integrations/oauth/start", post(api::start))
         .route("/v1/integrations", get(api::list))
+        .route("/v1/integrations/{integration}", delete(api::delete))
         .route("/v1/integrations/{integration}/status", get(api::status))
         .route("/v1/integrations/{integration}/refresh", post(api::refresh))
         .route("/v1/integrations/{integration}/validate", post(api::validate))

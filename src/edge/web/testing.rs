@@ -270,6 +270,11 @@ impl Actor for Player {
         Ok(Ended { view: views().remove(0), upstream: Revocation::Confirmed })
     }
 
+    fn delete(&mut self, integration: IntegrationId) -> Result<Ended, Refusal> {
+        self.note(format!("delete {integration}"));
+        Ok(Ended { view: views().remove(0), upstream: Revocation::Confirmed })
+    }
+
     fn callback(&mut self, callback: Callback) -> Result<Landing, Refusal> {
         let Callback { provider, integration, code, bearer, .. } = &callback;
         let code = code.as_ref().map_or("-", |code| code.expose_secret());
