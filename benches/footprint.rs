@@ -101,6 +101,7 @@ fn record(identity: Identity) -> Record {
         refresh_token_expires_at: None,
         scope: Some("read write".into()),
         account: Account::default(),
+        connected_account: None,
         status: RecordStatus::Connected,
         written_at: Timestamp::from_seconds(4_000_000_000),
     }

@@ -290,6 +290,7 @@ fn plan() -> Result<Plan, NotAnIdentifier> {
     let (integration, provider) = (identity.integration.clone(), identity.provider.clone());
     let allow = Allow { token: true, proxy: false };
     let terms = Terms {
+        origin: grantd::lifecycle::Origin::Consent,
         refresh_at_permille: 700,
         rotation: Rotation::Strict,
         default_life: None,
@@ -322,7 +323,7 @@ impl Performer for AtOnce {
             Effect::Store { .. } | Effect::Clear { .. } => Completion::Stored,
             Effect::Try { .. } => Completion::Tried(Trial::Silent),
             Effect::RevokeUpstream { .. } => Completion::UpstreamRevoked(Revocation::Unsupported),
-            Effect::Exchange { .. } | Effect::Refresh { .. } => {
+            Effect::Exchange { .. } | Effect::Refresh { .. } | Effect::Mint { .. } => {
                 Completion::Answered(Spent::NotSent(WireFault::Misconfigured))
             }
             Effect::Mark { .. }
@@ -377,6 +378,7 @@ fn record(identity: &Identity) -> Record {
         refresh_token_expires_at: None,
         scope: Some("repo read:user".into()),
         account: Account::default(),
+        connected_account: None,
         status: RecordStatus::Connected,
         written_at: now,
     }

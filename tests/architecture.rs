@@ -319,8 +319,10 @@ const TEST_FILES: &[&str] = &[
 
 const EXPOSING: &[&str] = &[
     "src/edge/provider/account.rs",
+    "src/edge/provider/assertion.rs",
     "src/edge/provider/client.rs",
     "src/edge/provider/discovery.rs",
+    "src/edge/provider/machine.rs",
     "src/edge/provider/requests.rs",
     "src/edge/provider/sign_in.rs",
     "src/edge/socket/orders.rs",

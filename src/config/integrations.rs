@@ -1,5 +1,6 @@
 //! `[[organization]]` and `[[integration]]`: whose grants, at which providers, kept where.
 
+use super::grants::{self, Errand};
 use super::operators::{self, Unread};
 use super::providers::ProviderConfig;
 use super::reader::{Reader, Section};
@@ -31,6 +32,8 @@ pub struct IntegrationConfig {
     pub refresh_at_permille: u16,
     /// How often its token is tried.
     pub validate_every: Duration,
+    /// Whom a grant without a person is for.
+    pub errand: Errand,
 }
 
 /// What integrations fall back to.
@@ -49,6 +52,7 @@ impl IntegrationConfig {
     #[must_use]
     pub fn terms(&self, provider: &ProviderConfig) -> Terms {
         Terms {
+            origin: provider.grant.kind.origin(),
             refresh_at_permille: self.refresh_at_permille,
             rotation: provider.rotation,
             default_life: provider.expires_in,
@@ -57,9 +61,7 @@ impl IntegrationConfig {
             write_budget: self.store.write_budget(),
             scopes: self.scopes.clone(),
             dialect: provider.dialect.clone(),
-            can_try: provider.account.is_some()
-                || provider.userinfo_url.is_some()
-                || provider.issuer.is_some(),
+            can_try: provider.can_try(),
             validate_every: Some(self.validate_every),
         }
     }
@@ -72,6 +74,7 @@ impl IntegrationConfig {
                 Some(region) => format!("AWS Secrets Manager, {region}: {}", self.secret),
                 None => format!("AWS Secrets Manager: {}", self.secret),
             },
+            StoreKind::Nowhere => "nowhere: a token is fetched whenever one is needed".into(),
             StoreKind::SealedFile => {
                 format!("a sealed file on this host: {}.sealed", self.identity.integration)
             }
@@ -162,10 +165,18 @@ fn integration(
     let expected_at = expect_account.as_ref().map(|section| section.at);
     let expect_account = expect_account.map(|section| expected(reader, section));
     let schedule = reader.schedule(&mut section, "schedule");
+    let given = provider.as_ref().and_then(|id| defaults.providers.get(id));
+    let errand = grants::errand(reader, &mut section, given, organization.as_ref());
     let at = refresh_at(reader, &mut section, "at");
     reader.finish(section);
     let (id, organization, provider) = (id?, organization?, provider?);
-    let store = defaults.stores.get(&organization)?.clone();
+    let mut store = defaults.stores.get(&organization)?.clone();
+    if given.is_some_and(|provider| !provider.grant.kind.origin().keeps_record()) {
+        store.kind = StoreKind::Nowhere;
+        if let Some(secret) = &secret {
+            reader.warn(secret.at, "nothing is kept of this grant: `secret` has no effect", "remove it");
+        }
+    }
     let secret_at = secret.as_ref().map_or(heading, |secret| secret.at);
     let secret = secret.map_or_else(
         || {
@@ -187,6 +198,7 @@ fn integration(
         schedule: schedule.or_else(|| defaults.schedule.cloned()),
         refresh_at_permille: at.unwrap_or(defaults.refresh_at_permille),
         validate_every: defaults.validate_every,
+        errand,
     };
     if let Some(provider) = defaults.providers.get(&provider) {
         check_write_budget(reader, &config, provider, id.at);

@@ -5,6 +5,7 @@
 
 mod bindings;
 mod catalogue;
+mod grants;
 mod integrations;
 mod load;
 mod operators;
@@ -23,6 +24,7 @@ mod values;
 mod tests;
 
 pub use catalogue::{CatalogueEntry, catalogue};
+pub use grants::{AssertionStyle, Errand, GrantConfig, GrantKind};
 pub use integrations::IntegrationConfig;
 pub use load::{Checked, Config, from_texts, load};
 pub use operators::{OperatorsConfig, People};

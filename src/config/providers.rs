@@ -1,5 +1,6 @@
 //! `[[provider]]`: a catalogue entry with a client, or a provider spelled out.
 
+use super::grants::{self, GrantConfig};
 use super::reader::{Reader, Section};
 use super::secrets::{self, SecretSource};
 use super::source::Spot;
@@ -55,6 +56,16 @@ pub struct ProviderConfig {
     pub account: Option<AccountConfig>,
     /// How token answers are read.
     pub dialect: Dialect,
+    /// How tokens are got.
+    pub grant: GrantConfig,
+}
+
+impl ProviderConfig {
+    /// Whether a token can be tried. A machine's belongs to nobody whom an account would name.
+    pub(super) const fn can_try(&self) -> bool {
+        self.grant.kind.origin().keeps_record()
+            && (self.account.is_some() || self.userinfo_url.is_some() || self.issuer.is_some())
+    }
 }
 
 /// How the client proves itself at the token endpoint.
@@ -79,6 +90,8 @@ pub enum RevokeStyle {
     DeleteJson,
     /// `POST` with the access token as Bearer.
     Bearer,
+    /// `DELETE` with the access token as Bearer.
+    DeleteBearer,
     /// There is no way.
     Unsupported,
 }
@@ -116,16 +129,11 @@ pub(super) fn provider(
 ) -> Option<ProviderConfig> {
     let name = reader.text(&mut section, "name").map_or_else(|| id.to_string(), |name| name.value);
     let docs = reader.text(&mut section, "docs").map(|docs| docs.value);
-    let client_id = if complete {
-        reader
-            .required(&mut section, "client_id", "write the client id that the provider gave you")
-            .map(|id| id.value)
-    } else {
-        Some(String::new())
-    };
+    let located = grants::is_located(&section, grants::peek(&section));
+    let grant = grants::grant(reader, &mut section, complete);
+    let client_id = grants::client_id(reader, &mut section, grant.kind, complete);
     let client_secret = secrets::readable(reader, &mut section, "client_secret");
     let client_auth = client_auth(reader, &mut section);
-    let located = section.has("issuer") || (section.has("authorize_url") && section.has("token_url"));
     if !located {
         reader.wrong(
             section.at,
@@ -158,7 +166,7 @@ pub(super) fn provider(
         api_base,
         scope_separator: separator(reader, &mut section),
         pkce: reader.choice(&mut section, "pkce", PKCE).unwrap_or(true),
-        rotation: rotation(reader, &mut section),
+        rotation: grant.rotation(rotation(reader, &mut section)),
         expires_in: reader.duration(
             &mut section,
             "expires_in",
@@ -171,6 +179,7 @@ pub(super) fn provider(
         revoke: revoke(reader, &mut section),
         account: reader.table(&mut section, "account").map(|section| account(reader, section)),
         dialect,
+        grant,
     };
     let _id = section.take("id");
     reader.finish(section);
@@ -230,6 +239,7 @@ fn revoke(reader: &mut Reader<'_>, section: &mut Section) -> RevokeStyle {
         ("rfc7009", RevokeStyle::Rfc7009),
         ("delete-json", RevokeStyle::DeleteJson),
         ("bearer", RevokeStyle::Bearer),
+        ("delete-bearer", RevokeStyle::DeleteBearer),
         ("unsupported", RevokeStyle::Unsupported),
     ];
     reader.choice(section, "revoke", &choices).unwrap_or(RevokeStyle::Rfc7009)

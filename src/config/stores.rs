@@ -34,6 +34,8 @@ pub enum StoreKind {
     Aws,
     /// Sealed files below the state directory.
     SealedFile,
+    /// Nothing is kept: a grant without a person is asked for again whenever a token is needed.
+    Nowhere,
 }
 
 /// Whether secrets may be created.

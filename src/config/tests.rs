@@ -369,7 +369,9 @@ fn every_key_stands_in_the_shipped_configuration() {
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/grantd.toml")).unwrap();
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config");
     let mut seen = 0;
-    for file in ["server.rs", "stores.rs", "providers.rs", "integrations.rs", "bindings.rs", "load.rs"] {
+    for file in
+        ["server.rs", "stores.rs", "providers.rs", "grants.rs", "integrations.rs", "bindings.rs", "load.rs"]
+    {
         let text = std::fs::read_to_string(sources.join(file)).unwrap();
         for part in text.split("section, \"").skip(1) {
             let key = part.split('"').next().unwrap();

@@ -2,6 +2,7 @@
 //!
 //! Stores with the same settings are one store, and stay over a reload, with their connections.
 
+use super::grants;
 use super::performer::{Route, Routes};
 use super::preflight::Subject;
 use crate::config::{
@@ -9,7 +10,7 @@ use crate::config::{
     StoreKind, StoreMode, Surroundings, Unreadable,
 };
 use crate::edge::provider::{
-    AccountLookup, ClientAuth, Credential, Employer, Endpoints, IdentityProvider, Pkce, Provider,
+    AccountLookup, ClientAuth, Credential, Employer, Endpoints, IdentityProvider, Minting, Pkce, Provider,
     Registration, Revoke, Transport,
 };
 use crate::edge::store::{AssumeRole, AwsSettings, Delete, Mode, SealedFiles, SecretsManager, Store};
@@ -56,6 +57,7 @@ impl Composer {
             );
             let route = Route {
                 provider: subject.reach.clone(),
+                errand: grants::errand(&subject.integration),
                 redirect_uri: redirect_uri(&config.server.public_url, &id, &subject.provider),
                 per_integration: subject.provider.redirect_per_integration,
                 store,
@@ -113,7 +115,12 @@ impl Composer {
         let client_secret = self
             .credential(config, provider.client_secret.as_ref())
             .map_err(|why| Secretless { whose: format!("provider {}", provider.id), why })?;
-        let registration = registration(provider, client_secret);
+        let signs = provider.grant.private_key.as_ref();
+        let key = self
+            .credential(config, signs)
+            .map_err(|why| Secretless { whose: format!("the private_key of {}", provider.id), why })?;
+        let minting = grants::minting(&provider.grant, key);
+        let registration = Registration { minting, ..registration(provider, client_secret) };
         Ok(Provider::new(registration, self.transport.clone(), Arc::clone(&self.clock)))
     }
 }
@@ -226,8 +233,10 @@ fn registration(provider: &ProviderConfig, client_secret: Credential) -> Registr
             RevokeStyle::Rfc7009 => Revoke::Rfc7009,
             RevokeStyle::DeleteJson => Revoke::DeleteJson,
             RevokeStyle::Bearer => Revoke::Bearer,
+            RevokeStyle::DeleteBearer => Revoke::DeleteBearer,
             RevokeStyle::Unsupported => Revoke::Unsupported,
         },
+        minting: Minting::None,
     }
 }
 

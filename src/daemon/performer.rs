@@ -2,7 +2,7 @@
 
 use super::preflight::Subject;
 use crate::edge::claim::SingleHost;
-use crate::edge::provider::{AuthorizeRequest, Provider, ProviderError};
+use crate::edge::provider::{AuthorizeRequest, Errand, Provider, ProviderError};
 use crate::edge::spool::Spool;
 use crate::edge::store::Store;
 use crate::engine::{AuthorizationRequest, Authorized, Authorizer, Entropy, Pending, Performer};
@@ -21,6 +21,7 @@ use url::Url;
 #[derive(Clone)]
 pub(super) struct Route {
     pub(super) provider: Provider,
+    pub(super) errand: Errand,
     pub(super) redirect_uri: Url,
     pub(super) per_integration: bool,
     pub(super) store: Store,
@@ -81,6 +82,7 @@ impl Performer for Edges {
             }
             outward @ (Effect::Exchange { .. }
             | Effect::Refresh { .. }
+            | Effect::Mint { .. }
             | Effect::Try { .. }
             | Effect::RevokeUpstream { .. }
             | Effect::Store { .. }
@@ -145,18 +147,19 @@ impl Authorizer for Edges {
 }
 
 async fn go_out(route: Route, identity: Identity, effect: Effect) -> Completion {
-    let Route { provider, store, place, .. } = route;
+    let Route { provider, store, place, .. } = &route;
     match effect {
         Effect::Exchange { exchange, .. } => Completion::Answered(provider.exchange(&exchange).await),
         Effect::Refresh { token, .. } => Completion::Answered(provider.refresh(&token).await),
+        Effect::Mint { .. } => Completion::Answered(provider.mint(&route.errand).await),
         Effect::Try { token, .. } => Completion::Tried(provider.try_token(&token).await),
         Effect::RevokeUpstream { refresh_token, access_token, .. } => {
             Completion::UpstreamRevoked(provider.revoke(refresh_token.as_ref(), access_token.as_ref()).await)
         }
-        Effect::Store { record, .. } => Box::pin(store.store(&place, &record)).await,
-        Effect::Clear { record, .. } => Box::pin(store.clear(&place, &record)).await,
-        Effect::Delete { .. } => Box::pin(store.delete(&place, &identity)).await,
-        Effect::Load { .. } => Box::pin(store.load(&place, &identity)).await,
+        Effect::Store { record, .. } => Box::pin(store.store(place, &record)).await,
+        Effect::Clear { record, .. } => Box::pin(store.clear(place, &record)).await,
+        Effect::Delete { .. } => Box::pin(store.delete(place, &identity)).await,
+        Effect::Load { .. } => Box::pin(store.load(place, &identity)).await,
         other @ (Effect::Claim { .. }
         | Effect::Release { .. }
         | Effect::Intend { .. }
@@ -173,7 +176,7 @@ async fn go_out(route: Route, identity: Identity, effect: Effect) -> Completion 
 /// What becomes of an effect whose integration is no longer configured: nothing was sent, nothing was written.
 const fn nowhere(effect: &Effect) -> Completion {
     match effect {
-        Effect::Exchange { .. } | Effect::Refresh { .. } => {
+        Effect::Exchange { .. } | Effect::Refresh { .. } | Effect::Mint { .. } => {
             Completion::Answered(Spent::NotSent(WireFault::Misconfigured))
         }
         Effect::Try { .. } => Completion::Tried(Trial::Silent),

@@ -94,6 +94,7 @@ fn running() -> (Handle, Arc<Notes>, CancellationToken, JoinSet<()>) {
 
 fn terms() -> Terms {
     Terms {
+        origin: crate::lifecycle::Origin::Consent,
         refresh_at_permille: 700,
         rotation: Rotation::Strict,
         default_life: None,

@@ -101,7 +101,7 @@ pub(super) fn failure_of(effect: &Effect) -> Completion {
     match effect {
         Effect::Claim { .. } => Completion::ClaimRefused,
         Effect::Intend { .. } => Completion::IntentFailed(SpoolFault::Broken),
-        Effect::Exchange { .. } | Effect::Refresh { .. } => {
+        Effect::Exchange { .. } | Effect::Refresh { .. } | Effect::Mint { .. } => {
             Completion::Answered(Spent::Lost(WireFault::Reset))
         }
         Effect::Seal { .. } => Completion::SealFailed(SpoolFault::Broken),

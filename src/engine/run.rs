@@ -233,6 +233,7 @@ impl Engine {
             | Effect::Intend { op, .. }
             | Effect::Exchange { op, .. }
             | Effect::Refresh { op, .. }
+            | Effect::Mint { op, .. }
             | Effect::Seal { op, .. }
             | Effect::Try { op, .. }
             | Effect::Store { op, .. }

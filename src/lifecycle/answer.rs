@@ -73,4 +73,10 @@ pub struct Answer {
 impl Answer {
     /// The most of a body that is read, in bytes.
     pub const MAX_BODY: usize = 256 * 1024;
+
+    /// The facts around the body, without the body.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self { body: SecretBytes::new(Vec::new()), ..*self }
+    }
 }

@@ -5,6 +5,7 @@
 
 use super::life::{Ending, Kind, Life, Retry, Stage, Step};
 use super::machine::Integration;
+use super::outcome::Issued;
 use super::{Account, Answer, Completion, Effect, Op, Purpose, Record, Revocation, Sealed, SlotFate, policy};
 use crate::secret::{AccessToken, RefreshToken, SecretBytes};
 use crate::time::Timestamp;
@@ -18,6 +19,7 @@ use zeroize::Zeroize as _;
 pub(super) struct Tokens {
     pub(super) refresh: Option<RefreshToken>,
     pub(super) access: Option<AccessToken>,
+    pub(super) connected_account: Option<String>,
 }
 
 /// What the provider must still be told of.
@@ -32,24 +34,35 @@ pub(super) struct Debt {
 }
 
 impl Tokens {
-    pub(super) fn of(refresh: Option<&RefreshToken>, access: Option<&AccessToken>) -> Self {
-        Self { refresh: refresh.map(RefreshToken::duplicate), access: access.map(AccessToken::duplicate) }
+    fn of(
+        refresh: Option<&RefreshToken>,
+        access: Option<&AccessToken>,
+        connected_account: Option<&String>,
+    ) -> Self {
+        Self {
+            refresh: refresh.map(RefreshToken::duplicate),
+            access: access.map(AccessToken::duplicate),
+            connected_account: connected_account.cloned(),
+        }
     }
 
     pub(super) fn of_record(record: Option<&Record>) -> Self {
         Self::of(
             record.and_then(|record| record.refresh_token.as_ref()),
             record.and_then(|record| record.access_token.as_ref()),
+            record.and_then(|record| record.connected_account.as_ref()),
         )
     }
 
-    fn duplicate(&self) -> Self {
-        Self::of(self.refresh.as_ref(), self.access.as_ref())
+    pub(super) fn of_issued(issued: &Issued) -> Self {
+        let Issued { refresh_token, access_token, connected_account, .. } = issued;
+        Self::of(refresh_token.as_ref(), Some(access_token), connected_account.as_ref())
     }
 
-    fn effect(&self, op: Op) -> Effect {
-        let Self { refresh, access } = self.duplicate();
-        Effect::RevokeUpstream { op, refresh_token: refresh, access_token: access }
+    pub(super) fn effect(&self, op: Op) -> Effect {
+        let Self { refresh, access, connected_account } =
+            Self::of(self.refresh.as_ref(), self.access.as_ref(), self.connected_account.as_ref());
+        Effect::RevokeUpstream { op, refresh_token: refresh, access_token: access, connected_account }
     }
 }
 
@@ -195,6 +208,7 @@ fn sealed(tokens: &[Tokens], generation: u64, (since, until): (Timestamp, Timest
         .map(|one| Plain {
             refresh_token: one.refresh.as_ref().map(|token| token.expose_secret().into()),
             access_token: one.access.as_ref().map(|token| token.expose_secret().into()),
+            connected_account: one.connected_account.clone(),
         })
         .collect();
     Sealed {
@@ -222,6 +236,7 @@ fn tokens_in(sealed: &Sealed) -> Vec<Tokens> {
     let tokens = |mut one: Plain| Tokens {
         refresh: one.refresh_token.take().map(RefreshToken::new),
         access: one.access_token.take().map(AccessToken::new),
+        connected_account: one.connected_account.take(),
     };
     plain.into_iter().map(tokens).collect()
 }
@@ -230,6 +245,8 @@ fn tokens_in(sealed: &Sealed) -> Vec<Tokens> {
 struct Plain {
     refresh_token: Option<String>,
     access_token: Option<String>,
+    #[serde(default)]
+    connected_account: Option<String>,
 }
 
 /// The copies that serde makes of secrets end here.

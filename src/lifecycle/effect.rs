@@ -48,6 +48,13 @@ pub enum Effect {
         /// The token to present.
         token: RefreshToken,
     },
+    /// Ask for an access token without a refresh token: as a machine, or of a broker. Repeatable. Ends: `Answered`.
+    Mint {
+        /// The operation.
+        op: Op,
+        /// The broker's name for the connected account, where there is a broker.
+        connected_account: Option<String>,
+    },
     /// Make the raw answer durable, before anything looks into it. Ends: `Sealed`, `SealFailed`.
     Seal {
         /// The operation.
@@ -110,6 +117,8 @@ pub enum Effect {
         refresh_token: Option<RefreshToken>,
         /// The newest access token, if there is one.
         access_token: Option<AccessToken>,
+        /// The broker's name for the connected account, where there is a broker.
+        connected_account: Option<String>,
     },
     /// Leave a line in the audit trail.
     Audit(Entry),

@@ -110,6 +110,8 @@ impl Integration {
             self.settle_up(now);
         } else if self.grant.is_some() {
             self.tell_of_grant();
+        } else if !self.terms.origin.keeps_record() {
+            self.nothing_to_tell(now);
         } else {
             let op = self.op();
             self.set_stage(Stage::Loading(op));
@@ -248,8 +250,11 @@ impl Integration {
 
     /// Deletes what holds the cleared record.
     fn erase(&mut self) {
-        let op = self.op();
         self.set_told();
+        if !self.terms.origin.keeps_record() {
+            return self.finish(self.mark.generation);
+        }
+        let op = self.op();
         if let Life::Revoked(ending) = &mut self.life {
             (ending.emptied, ending.stage) = (true, Stage::Deleting(op));
         }
@@ -299,6 +304,9 @@ impl Integration {
     }
 
     fn clear(&mut self, now: Timestamp) {
+        if !self.terms.origin.keeps_record() {
+            return self.cleared_all(self.newest_generation(), now);
+        }
         let op = self.op();
         let account = self.grant.as_ref().map(|grant| grant.account.clone()).unwrap_or_default();
         let generation = self.newest_generation().saturating_add(1);
@@ -322,6 +330,10 @@ impl Integration {
         self.note("cleared", "");
         self.wrote(now);
         self.wrote(now);
+        self.cleared_all(generation, now);
+    }
+
+    fn cleared_all(&mut self, generation: u64, now: Timestamp) {
         if self.debt.as_ref().is_some_and(|debt| !debt.is_durable()) {
             // Neither the store nor the slot would bring it back: the mark stays, and the disk is asked again.
             return self.end_later(Kind::Sealing, "not_sealed", now);

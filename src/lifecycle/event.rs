@@ -21,6 +21,8 @@ pub enum Event {
     },
     /// Someone wants to know whether the provider takes the token in use.
     ValidationAsked,
+    /// An operator wants a grant that needs no person to work, also after a revocation.
+    EnablingAsked,
     /// Someone wants the grant to end.
     RevocationAsked {
         /// Who asks.

@@ -8,10 +8,7 @@ use super::life::{Accepted, Flight, Fresh, Kind, Life, Step};
 use super::machine::Integration;
 use super::outcome::{Issued, Outcome};
 use super::spend::{REVOKED_MEANWHILE, SELDOM, record_of};
-use super::{
-    Account, Code, Completion, ConsentEnd, Effect, Mark, Record, Sealed, Standing, Trial, id_token, policy,
-};
-use crate::secret::{AccessToken, RefreshToken};
+use super::{Account, Code, Completion, ConsentEnd, Effect, Mark, Sealed, Standing, Trial, id_token, policy};
 use crate::time::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -185,8 +182,7 @@ impl Integration {
             self.tell_refused(code, detail);
         }
         self.note("consent_refused", "not_revived");
-        let Record { refresh_token, access_token, .. } = &*accepted.record;
-        self.give_back(refresh_token.as_ref(), access_token.as_ref());
+        self.give_back(Tokens::of_record(Some(&accepted.record)));
     }
 
     fn has_ended(&self, fresh: &Fresh, now: Timestamp) -> bool {
@@ -245,25 +241,20 @@ impl Integration {
         if fresh.attempts == 0 {
             self.tell_refused(code, detail);
         }
-        self.give_back(fresh.issued.refresh_token.as_ref(), Some(&fresh.issued.access_token));
+        self.give_back(Tokens::of_issued(&fresh.issued));
     }
 
-    fn give_back(&mut self, refresh: Option<&RefreshToken>, access: Option<&AccessToken>) {
-        let Tokens { refresh, access } = match &mut self.life {
-            Life::Revoked(ending) if !ending.stage.is_resting() => {
-                // The ending that goes on tells the provider, and remembers it if there is no answer.
-                ending.late.push(Tokens::of(refresh, access));
-                return self.tidy();
-            }
-            Life::Restoring(_)
-            | Life::Unconnected(_)
-            | Life::Connected
-            | Life::NeedsReauth
-            | Life::Revoked(_) => Tokens::of(refresh, access),
-        };
+    fn give_back(&mut self, tokens: Tokens) {
+        if let Life::Revoked(ending) = &mut self.life
+            && !ending.stage.is_resting()
+        {
+            // The ending that goes on tells the provider, and remembers it if there is no answer.
+            ending.late.push(tokens);
+            return self.tidy();
+        }
         let op = self.op();
         self.flight = Some(Flight::Rejecting(op));
-        self.out.push(Effect::RevokeUpstream { op, refresh_token: refresh, access_token: access });
+        self.out.push(tokens.effect(op));
     }
 }
 

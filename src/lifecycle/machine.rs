@@ -212,12 +212,6 @@ impl Integration {
         self.refreshes
     }
 
-    /// Whether there is a refresh token that could be spent.
-    #[must_use]
-    pub fn can_refresh(&self) -> bool {
-        self.grant.as_ref().is_some_and(|grant| grant.refresh_token.is_some())
-    }
-
     /// What the provider said to the revocation, once it is known.
     #[must_use]
     pub const fn upstream(&self) -> Option<Revocation> {
@@ -235,6 +229,7 @@ impl Integration {
             Event::ClockSetBack(by) => self.set_back(by, now),
             Event::RotationAsked { by } => self.rotation_asked(by, now),
             Event::ValidationAsked => self.validation_asked(now),
+            Event::EnablingAsked => self.enable(now),
             Event::RevocationAsked { by: _ } => self.revoke(),
             Event::DeletionAsked => self.delete(),
             Event::CodeReceived(exchange) => self.waiting.push_back(Arc::from(exchange)),
@@ -332,7 +327,7 @@ impl Integration {
         }
     }
 
-    fn rotation_asked(&mut self, by: Asker, now: Timestamp) {
+    pub(super) fn rotation_asked(&mut self, by: Asker, now: Timestamp) {
         if let Life::Restoring(restoring) = &self.life {
             let waits = restoring.step.and_then(Step::until).is_some() && self.flight.is_none();
             if by == Asker::Operator && waits {
@@ -384,15 +379,15 @@ impl Integration {
         if !free || fleeting || self.refused || !matches!(self.life, Life::Connected) {
             return None;
         }
-        let grant = self.grant.as_ref().filter(|grant| grant.refresh_token.is_some())?;
+        if !self.can_refresh() {
+            return None;
+        }
         if let Some(doubt) = self.doubt {
             return doubt.at;
         }
         let planned = match self.served {
-            Some(Served { from, until }) => {
-                until.map(|until| policy::refresh_at(from, until, self.terms.refresh_at_permille, self.seed))
-            }
-            None => grant.expires_at.map(|_over| Timestamp::EPOCH),
+            Some(Served { from, until }) => until.map(|until| self.planned(from, until)),
+            None => self.wants_a_lease().then_some(Timestamp::EPOCH),
         };
         let next = self.retry.map(|retry| retry.at).or(planned);
         let due = [next, self.nudged].into_iter().flatten().min()?;
@@ -401,7 +396,8 @@ impl Integration {
 
     /// Whether a refresh waits until the lease is about to end, because its rotated token could not be stored (design §3, step 4).
     fn is_held(&self, now: Timestamp) -> bool {
-        if matches!(self.terms.rotation, Rotation::None | Rotation::ReuseOk) {
+        let repeatable = self.terms.origin.is_repeatable();
+        if repeatable || matches!(self.terms.rotation, Rotation::None | Rotation::ReuseOk) {
             return false;
         }
         let store_is_down = self.terms.outage == Outage::Hold && self.unstored.is_some();

@@ -20,6 +20,7 @@ mod identity;
 mod keep;
 mod life;
 mod machine;
+mod mint;
 mod operator;
 mod outcome;
 mod policy;
@@ -42,6 +43,8 @@ mod writes;
 mod complaints;
 #[cfg(test)]
 mod deletions;
+#[cfg(test)]
+mod mints;
 #[cfg(test)]
 mod outages;
 #[cfg(test)]
@@ -79,7 +82,7 @@ pub use recover::Recovery;
 pub use refusal::{Code, Missing, Refusal};
 pub use sealed::{Doubted, Found, Intent, Mark, Purpose, Sealed, Standing};
 pub use state::{FlowKeys, Random, cookie_suffix};
-pub use terms::{Dialect, ExpectedAccount, IdTokenRules, Outage, Rotation, Terms};
+pub use terms::{Dialect, ExpectedAccount, IdTokenRules, Origin, Outage, Rotation, Terms};
 pub use unit::{NotAUnitRule, UnitRule, is_of_a_user, is_unit};
 pub use view::{Action, Status, View};
 pub use writes::Writes;

@@ -45,6 +45,8 @@ pub(super) struct Issued {
     pub(super) scope: Option<String>,
     /// `id_token`.
     pub(super) id_token: Option<IdToken>,
+    /// `connected_account`: how `edge/provider` writes a broker's name for it.
+    pub(super) connected_account: Option<String>,
 }
 
 /// Says what an answer means.
@@ -137,6 +139,7 @@ fn issued(body: &mut Map<String, Value>) -> Option<Issued> {
         refresh_token_expires_in: seconds(body, &["refresh_token_expires_in", "refresh_expires_in"]),
         scope: text(body, "scope").filter(|scope| !scope.is_empty()),
         id_token: text(body, "id_token").map(IdToken::new),
+        connected_account: text(body, "connected_account").filter(|name| !name.is_empty()),
     })
 }
 

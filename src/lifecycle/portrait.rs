@@ -33,7 +33,10 @@ impl Integration {
             account: grant.map(|grant| grant.account.clone()).unwrap_or_default(),
             scopes: grant.and_then(|grant| grant.scope.as_deref()).map(split).unwrap_or_default(),
             generation: self.newest_generation(),
-            stored: grant.is_some() && waits_for_store.is_none() && !revoked,
+            stored: grant.is_some()
+                && waits_for_store.is_none()
+                && !revoked
+                && self.terms.origin.keeps_record(),
             unstored_since: waits_for_store.map(|unstored| unstored.since),
         }
     }
@@ -54,6 +57,7 @@ impl Integration {
             Life::NeedsReauth => Status::NeedsReauth,
             Life::Unconnected(_) => Status::Pending,
             Life::Restoring(_) if !live => Status::Pending,
+            Life::Connected if self.grant.is_none() => Status::Pending,
             Life::Connected if !live => Status::Expired,
             Life::Restoring(_) => Status::Warning,
             Life::Connected if self.wrong().is_some() || self.doubt.is_some() => Status::Warning,
@@ -165,6 +169,9 @@ impl Integration {
             Some(Kind::Sealing) => {
                 (format!("this host's disk does not take writes ({cause})"), vec![Action::Configure])
             }
+            None if self.grant.is_none() => {
+                ("no person is needed: a first token is being fetched".into(), vec![Action::Refresh])
+            }
             None if self.served.is_none() => {
                 ("the token has ended; a new one is being fetched".into(), vec![Action::Refresh])
             }
@@ -176,7 +183,9 @@ impl Integration {
 impl Integration {
     fn health_words(&self) -> (String, Vec<Action>) {
         let Some((cause, _)) = self.wrong() else {
-            return ("works".into(), vec![Action::Refresh]);
+            let kept = self.terms.origin.keeps_record();
+            let message = if kept { "works" } else { WORKS_WITHOUT_A_STORE };
+            return (message.into(), vec![Action::Refresh]);
         };
         match cause {
             "not_validated" => (
@@ -219,3 +228,6 @@ impl Integration {
 fn split(scope: &str) -> Vec<String> {
     scope.split([' ', ',']).filter(|part| !part.is_empty()).map(Into::into).collect()
 }
+
+const WORKS_WITHOUT_A_STORE: &str =
+    "works; nothing is kept in the store, since a token is fetched whenever one is needed";

@@ -79,6 +79,8 @@ pub struct Record {
     pub scope: Option<String>,
     /// Who authorized it.
     pub account: Account,
+    /// The broker's name for the connected account, where a broker keeps the refresh token.
+    pub connected_account: Option<String>,
     /// Whether the grant was good or revoked when this was written.
     pub status: RecordStatus,
     /// When this generation was received.
@@ -129,6 +131,7 @@ impl Record {
             refresh_token_expires_at: self.refresh_token_expires_at,
             scope: self.scope.clone(),
             account: self.account.clone(),
+            connected_account: self.connected_account.clone(),
             status: self.status,
             written_at: self.written_at,
         }
@@ -160,6 +163,7 @@ impl Record {
             refresh_token_expires_at: self.refresh_token_expires_at,
             scope: self.scope.clone(),
             account: self.account.clone(),
+            connected_account: self.connected_account.clone(),
             status: self.status,
             written_at: self.written_at,
         };
@@ -196,6 +200,7 @@ impl Record {
             refresh_token_expires_at: None,
             scope: None,
             account,
+            connected_account: None,
             status: RecordStatus::Revoked,
             written_at: at,
         }
@@ -232,6 +237,8 @@ struct Wire {
     scope: Option<String>,
     #[serde(default)]
     account: Account,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    connected_account: Option<String>,
     status: RecordStatus,
     written_at: Timestamp,
 }
@@ -264,6 +271,7 @@ impl Wire {
             refresh_token_expires_at: self.refresh_token_expires_at,
             scope: self.scope.take(),
             account: std::mem::take(&mut self.account),
+            connected_account: self.connected_account.take(),
             status: self.status,
             written_at: self.written_at,
         }
@@ -296,6 +304,7 @@ mod tests {
             refresh_token_expires_at: None,
             scope: Some("repo".into()),
             account: Account { username: Some("acme-bot".into()), ..Account::default() },
+            connected_account: None,
             status: RecordStatus::Connected,
             written_at: Timestamp::from_seconds(1_800_000_000),
         }

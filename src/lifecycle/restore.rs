@@ -90,6 +90,7 @@ impl Integration {
             found.answers.iter().chain(&owed).map(|sealed| sealed.generation).max().unwrap_or(0);
         let needs_reauth = found.mark.standing == Standing::NeedsReauth;
         let mut left = self.left(found);
+        self.forget_mints(&mut left.doubt, &mut left.refused);
         self.doubted = left.doubt;
         self.unreadable = left.unreadable.last().map(|sealed| sealed.generation);
         self.out.extend(left.unreadable.drain(..).map(Effect::Quarantine));
@@ -100,6 +101,11 @@ impl Integration {
                 self.life = if revoked { Life::Revoked(Ending::over()) } else { Life::Unconnected(None) };
                 let accepted = left.base.map(|(sealed, _)| sealed).filter(|sealed| sealed.accepted);
                 self.unverified = accepted.into_iter().chain(left.consents).collect();
+            }
+            Standing::NeedsReauth | Standing::Normal
+                if left.base.is_none() && !self.terms.origin.keeps_record() =>
+            {
+                self.await_mint(now);
             }
             Standing::NeedsReauth | Standing::Normal if left.base.is_none() && left.consents.is_empty() => {
                 self.load(left.refused.or(needs_reauth.then_some(self.mark.generation)));
@@ -315,9 +321,7 @@ pub(super) fn is_worth_keeping(sealed: &Sealed) -> bool {
 
 pub(super) fn tokens_of(sealed: &Sealed, dialect: &Dialect) -> Option<Tokens> {
     match classify(&sealed.answer, dialect) {
-        Outcome::Issued(issued) => {
-            Some(Tokens { refresh: issued.refresh_token, access: Some(issued.access_token) })
-        }
+        Outcome::Issued(issued) => Some(Tokens::of_issued(&issued)),
         Outcome::InvalidGrant
         | Outcome::ClientRejected(_)
         | Outcome::Refused { .. }

@@ -31,7 +31,7 @@ impl Integration {
     }
 
     fn claim(&mut self, spend: Spend) {
-        self.note("spending", if matches!(spend, Spend::Refresh(_)) { "refresh" } else { "exchange" });
+        self.note("spending", self.kind_of(&spend));
         let op = self.op();
         self.flight = Some(Flight::Claiming(op, spend));
         self.out.push(Effect::Claim { op, generation: self.newest_generation() });
@@ -126,6 +126,7 @@ impl Integration {
             Spend::Exchange(exchange) => {
                 self.out.push(Effect::Exchange { op, exchange: Arc::clone(exchange) });
             }
+            Spend::Refresh(_) if self.terms.origin.is_repeatable() => self.push_mint(op),
             Spend::Refresh(_) => {
                 let newest = self.grant.as_ref().and_then(|grant| grant.refresh_token.as_ref());
                 let Some(token) = newest.map(RefreshToken::duplicate) else { return self.tidy() };
@@ -157,11 +158,7 @@ impl Integration {
                 self.back_off(Kind::Spending, fault.word(), None, now);
                 self.tidy();
             }
-            (Spend::Refresh(asked), Spent::Lost(fault)) => {
-                self.fail(Kind::Spending, fault.word(), now);
-                self.doubtful(*asked, now);
-                self.tidy();
-            }
+            (Spend::Refresh(asked), Spent::Lost(fault)) => self.unanswered(*asked, fault.word(), now),
             (Spend::Exchange(_), Spent::NotSent(fault) | Spent::Lost(fault)) => {
                 self.note("consent_failed", fault.word());
                 self.tell_refused(
@@ -227,7 +224,11 @@ impl Integration {
                 self.exchange_refused(&outcome);
             }
             (_, Purpose::Revocation) => self.tidy(),
-            (Outcome::InvalidGrant, Purpose::Refresh) => self.reread(0),
+            (Outcome::InvalidGrant, Purpose::Refresh) if self.terms.origin.keeps_record() => self.reread(0),
+            (Outcome::InvalidGrant, Purpose::Refresh) => {
+                self.back_off(Kind::Client, "invalid_grant", Some(policy::HOUR), now);
+                self.tidy();
+            }
             (Outcome::ClientRejected(cause), Purpose::Refresh) => {
                 self.back_off(Kind::Client, cause, Some(policy::HOUR), now);
                 self.tidy();
@@ -238,16 +239,14 @@ impl Integration {
             }
             (Outcome::Ambiguous(cause), Purpose::Refresh) => {
                 self.quarantine(&sealed);
-                self.fail(Kind::Spending, cause, now);
-                self.doubtful(asked.unwrap_or_else(|| presentation_of(&sealed)), now);
-                self.tidy();
+                self.unanswered(asked.unwrap_or_else(|| presentation_of(&sealed)), cause, now);
             }
         }
     }
 
     /// An answer that holds tokens perhaps: it stays sealed in its slot, and a copy of it is kept.
     fn quarantine(&mut self, sealed: &Arc<Sealed>) {
-        if is_worth_keeping(sealed) {
+        if is_worth_keeping(sealed) && !self.terms.origin.is_repeatable() {
             self.unreadable = Some(sealed.generation);
             self.out.push(Effect::Quarantine(Arc::clone(sealed)));
         }
@@ -262,6 +261,7 @@ impl Integration {
     }
 
     pub(super) fn refreshed(&mut self, sealed: Arc<Sealed>, issued: Issued, durable: bool, now: Timestamp) {
+        let issued = self.without_refresh_token(issued);
         let rotated = rotates(&sealed, &issued);
         let record = record_of(&self.identity, &self.terms, &sealed, issued);
         if matches!(self.life, Life::Revoked(_)) {
@@ -286,6 +286,7 @@ impl Integration {
         let generation = sealed.generation.saturating_sub(1);
         self.grant = Some(Arc::new(Record { generation, ..record }));
         self.publish(now);
+        self.space_mints(now);
         self.take_up_doubt(now);
         self.tidy();
     }
@@ -371,8 +372,7 @@ impl Integration {
 
     /// Nothing is served, nothing is under way, and there is no refresh token: only a person can help.
     pub(super) fn is_stranded(&self) -> bool {
-        let spendable = self.grant.as_ref().is_some_and(|grant| grant.refresh_token.is_some());
-        matches!(self.life, Life::Connected) && self.served.is_none() && !spendable
+        matches!(self.life, Life::Connected) && self.served.is_none() && !self.can_refresh()
     }
 
     fn tidied(&mut self, end: &Completion, now: Timestamp) {
@@ -442,6 +442,7 @@ pub(super) fn record_of(
         refresh_token_expires_at: if keeps_presented { sealed.presented_expires_at } else { refresh_ends },
         scope: issued.scope.or_else(|| sealed.scope.clone()),
         account: sealed.account.clone(),
+        connected_account: issued.connected_account,
         status: RecordStatus::Connected,
         written_at: received,
     }

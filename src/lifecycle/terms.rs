@@ -5,6 +5,8 @@ use std::time::Duration;
 /// The terms under which one integration lives. Plain data; made by `daemon` from the checked config.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Terms {
+    /// Where its tokens come from.
+    pub origin: Origin,
     /// The share of an access token's life after which it is refreshed, in thousandths (700 = 0.7).
     pub refresh_at_permille: u16,
     /// How the provider treats refresh tokens.
@@ -25,6 +27,34 @@ pub struct Terms {
     pub can_try: bool,
     /// How often the token in use is tried (`oauth.validation_interval`). `None`: only when someone asks.
     pub validate_every: Option<Duration>,
+}
+
+/// Where the tokens of a grant come from (`grant` in the config).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// A person consents, or an operator imports a refresh token; refresh tokens lead on from there.
+    #[default]
+    Consent,
+    /// The client asks in its own name, as often as it needs to (RFC 6749 §4.4, RFC 7523 §2.1). Nothing is kept in the store.
+    Machine,
+    /// A key that an operator imports.
+    Key,
+    /// A broker keeps the refresh token and hands access tokens out.
+    Broker,
+}
+
+impl Origin {
+    /// Whether tokens are asked for again at will: an answer that is lost costs nothing, and is never in doubt.
+    #[must_use]
+    pub const fn is_repeatable(self) -> bool {
+        matches!(self, Self::Machine | Self::Broker)
+    }
+
+    /// Whether there is a record in the store.
+    #[must_use]
+    pub const fn keeps_record(self) -> bool {
+        !matches!(self, Self::Machine)
+    }
 }
 
 /// How a provider treats a refresh token that was presented (`rotation` in the config; unknown means strict).

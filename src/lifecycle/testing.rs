@@ -47,6 +47,7 @@ pub(crate) fn record(name: &str, generation: u64, refresh_token: &str) -> super:
         refresh_token_expires_at: None,
         scope: Some("repo".into()),
         account: Account::default(),
+        connected_account: None,
         status: super::RecordStatus::Connected,
         written_at: crate::time::Timestamp::EPOCH,
     }

@@ -3,8 +3,8 @@
 use super::testing::{identity, record};
 use super::{
     Account, AccountChange, Answer, Completion, Dialect, Effect, Entry, Event, Exchange, ExpectedAccount,
-    Found, Frozen, Integration, Intent, Loaded, Mark, Op, Outage, Record, Revocation, Rotation, Sealed,
-    SlotFate, Spent, Terms, Trial,
+    Found, Frozen, Integration, Intent, Loaded, Mark, Op, Origin, Outage, Record, Revocation, Rotation,
+    Sealed, SlotFate, Spent, Terms, Trial,
 };
 use crate::secret::{AuthCode, SecretBytes};
 use crate::time::Timestamp;
@@ -31,6 +31,8 @@ pub(super) struct World {
     /// What became of the slot at each scrub.
     pub(super) fates: Vec<SlotFate>,
     pub(super) presented: Vec<String>,
+    /// The connected accounts of the mints.
+    pub(super) minted: Vec<Option<String>>,
     pub(super) revoked_upstream: Vec<Option<String>>,
     issued: u64,
     /// What a token answer looks like: whether it rotates, and how long the token lives.
@@ -40,6 +42,7 @@ pub(super) struct World {
 
 pub(super) fn terms(rotation: Rotation) -> Terms {
     Terms {
+        origin: Origin::Consent,
         refresh_at_permille: 700,
         rotation,
         default_life: None,
@@ -93,6 +96,7 @@ impl World {
             mark: Mark::default(),
             fates: Vec::new(),
             presented: Vec::new(),
+            minted: Vec::new(),
             revoked_upstream: Vec::new(),
             issued: 0,
             rotates: true,
@@ -218,6 +222,10 @@ impl World {
                 self.presented.push(token.expose_secret().into());
                 ("refresh", Some(op))
             }
+            Effect::Mint { op, connected_account } => {
+                self.minted.push(connected_account);
+                ("mint", Some(op))
+            }
             Effect::Seal { op, sealed } => {
                 self.sealed = Some(sealed);
                 ("seal", Some(op))
@@ -270,7 +278,7 @@ impl World {
         match kind {
             "claim" => Completion::Claimed,
             "intend" => Completion::Intended,
-            "exchange" | "refresh" => {
+            "exchange" | "refresh" | "mint" => {
                 self.issued += 1;
                 let (n, life) = (self.issued, self.life);
                 let rotated =

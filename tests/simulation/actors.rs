@@ -415,6 +415,7 @@ impl World {
             refresh_token_expires_at: None,
             scope: None,
             account: grantd::lifecycle::Account::default(),
+            connected_account: None,
             status: RecordStatus::Connected,
             written_at: wall,
         };

@@ -148,6 +148,7 @@ pub(crate) fn role(
     let pinned = chance.hit(0.4).then(|| "bot".to_owned());
     let limited = provider.life.is_some_and(|life| life >= 2_400_000) && chance.hit(0.3);
     let terms = Terms {
+        origin: grantd::lifecycle::Origin::Consent,
         refresh_at_permille: chance.pick(&[700, 700, 500, 900]),
         rotation,
         default_life: provider

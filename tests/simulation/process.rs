@@ -165,6 +165,8 @@ impl World {
                 self.after(0, Happening::Ended { run: self.run, who, op, end: Completion::Claimed });
             }
             Effect::Intend { op, intent } => self.on_disk(who, Some(op), Work::Intend(intent)),
+            // No case of the model mints yet.
+            Effect::Mint { .. } => unreachable!("a consent is never minted"),
             Effect::Seal { op, sealed } => self.on_disk(who, Some(op), Work::Seal(sealed)),
             Effect::Mark { op, mark, slot } => self.on_disk(who, Some(op), Work::Mark(mark, slot)),
             Effect::Refresh { op, token } => {
@@ -183,7 +185,7 @@ impl World {
                 self.fly(who, op, Flying::Other);
                 self.send(who, op, Request::Try(At::of(token.expose_secret())));
             }
-            Effect::RevokeUpstream { op, refresh_token, access_token } => {
+            Effect::RevokeUpstream { op, refresh_token, access_token, connected_account: _ } => {
                 let refresh = refresh_token.map(|token| Rt::of(token.expose_secret()));
                 let access = access_token.map(|token| At::of(token.expose_secret()));
                 self.tells_provider(who, refresh);

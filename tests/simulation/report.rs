@@ -118,6 +118,7 @@ pub(crate) fn event(event: &Event) -> String {
         Event::RotationAsked { by } => format!("RotationAsked by {by:?}"),
         Event::RevocationAsked { .. } => "RevocationAsked".into(),
         Event::DeletionAsked => "DeletionAsked".into(),
+        Event::EnablingAsked => "EnablingAsked".into(),
         Event::CodeReceived(_) => "CodeReceived".into(),
         Event::Recovered(_) => "Recovered".into(),
         Event::ClockSetBack(by) => format!("ClockSetBack by {by:?}"),

@@ -195,9 +195,17 @@ impl Machine {
                 let later = |at: Timestamp| at.plus(Duration::from_secs(60));
                 out.push(Effect::Publish(Lease { expires_at: lease.expires_at.map(later), ..lease }));
             }
-            (Variant::RevokesTheOldToken, Effect::RevokeUpstream { op, refresh_token, access_token }) => {
+            (
+                Variant::RevokesTheOldToken,
+                Effect::RevokeUpstream { op, refresh_token, access_token, connected_account },
+            ) => {
                 let old = self.presented.take().map(|(_, token)| token);
-                out.push(Effect::RevokeUpstream { op, refresh_token: old.or(refresh_token), access_token });
+                out.push(Effect::RevokeUpstream {
+                    op,
+                    refresh_token: old.or(refresh_token),
+                    access_token,
+                    connected_account,
+                });
             }
             (Variant::ForgetsRevocations, Effect::Mark { op, mark, slot }) => {
                 out.push(Effect::Mark { op, mark: Mark { standing: Standing::Normal, ..mark }, slot });

@@ -188,6 +188,7 @@ impl World {
             refresh_token_expires_at: None,
             scope: None,
             account: grantd::lifecycle::Account { username: Some("bot".into()), ..Default::default() },
+            connected_account: None,
             status: RecordStatus::Connected,
             written_at,
         };

@@ -69,7 +69,7 @@ pub fn policies(config: &Config) -> Policies {
     for (id, integration) in &config.integrations {
         let store = &integration.store;
         match store.kind {
-            StoreKind::SealedFile => local.push(id.clone()),
+            StoreKind::SealedFile | StoreKind::Nowhere => local.push(id.clone()),
             StoreKind::Aws => {
                 let identity = identity(&mut identities, store.assume_role.as_ref());
                 identity.needs.insert(Need::Record(group(integration), &integration.secret));
@@ -212,7 +212,8 @@ fn client_secrets(config: &Config) -> impl Iterator<Item = &str> {
     let used: BTreeSet<_> =
         config.integrations.values().map(|integration| &integration.identity.provider).collect();
     let providers = config.providers.iter().filter(move |(id, _)| used.contains(id));
-    providers.filter_map(|(_, provider)| match &provider.client_secret {
+    let secrets = providers.flat_map(|(_, provider)| [&provider.client_secret, &provider.grant.private_key]);
+    secrets.filter_map(|secret| match secret {
         Some(SecretSource::Secret { name, .. }) => Some(name.as_str()),
         Some(SecretSource::Credential(_) | SecretSource::File(_) | SecretSource::Variable(_)) | None => None,
     })

@@ -2,6 +2,7 @@
 
 use super::account::AccountLookup;
 use super::discovery::{Discovered, Discovery, Undiscovered};
+use super::machine::Minting;
 use super::registration::{Endpoints, Registration, Revoke};
 use super::requests::{self, Client};
 use super::transport::Transport;
@@ -102,10 +103,13 @@ impl Provider {
     /// # Errors
     /// [`Unreached`].
     pub async fn reach(&self) -> Result<Option<Timestamp>, Unreached> {
+        if matches!(self.0.registration.minting, Minting::Key) {
+            return Ok(None);
+        }
         let endpoints = self.endpoints().await.map_err(Unreached::Endpoints)?;
         let missing = |what| Unreached::Endpoints(ProviderError::Misconfigured(what));
         let token = endpoints.token.ok_or(missing("it has no token endpoint"))?;
-        if endpoints.authorize.is_none() {
+        if endpoints.authorize.is_none() && matches!(self.0.registration.minting, Minting::None) {
             return Err(missing("it has no authorization endpoint"));
         }
         let silent = |fault| Unreached::Host { host: token.host_str().unwrap_or("").to_owned(), fault };
@@ -127,17 +131,30 @@ impl Provider {
 
     /// Presents a refresh token, once.
     pub async fn refresh(&self, token: &RefreshToken) -> Spent {
-        // What is spelled out needs no discovery, and no wait for it.
-        let spelled = self.0.registration.endpoints.token.clone();
-        let endpoint = match spelled {
-            Some(endpoint) => Ok(Some(endpoint)),
-            None => self.endpoints().await.map(|endpoints| endpoints.token),
-        };
-        match endpoint {
-            Ok(Some(endpoint)) => self.spend(|client| requests::refresh(client, &endpoint, token)).await,
-            Ok(None) | Err(ProviderError::Misconfigured(_)) => Spent::NotSent(WireFault::Misconfigured),
-            Err(ProviderError::Unreachable) => Spent::NotSent(WireFault::Connect),
+        match self.token_endpoint().await {
+            Ok(endpoint) => self.spend(|client| requests::refresh(client, &endpoint, token)).await,
+            Err(fault) => Spent::NotSent(fault),
         }
+    }
+
+    /// What is spelled out needs no discovery, and no wait for it.
+    pub(super) async fn token_endpoint(&self) -> Result<Url, WireFault> {
+        if let Some(spelled) = &self.0.registration.endpoints.token {
+            return Ok(spelled.clone());
+        }
+        match self.endpoints().await {
+            Ok(Endpoints { token: Some(endpoint), .. }) => Ok(endpoint),
+            Ok(_) | Err(ProviderError::Misconfigured(_)) => Err(WireFault::Misconfigured),
+            Err(ProviderError::Unreachable) => Err(WireFault::Connect),
+        }
+    }
+
+    pub(super) fn registration(&self) -> &Registration {
+        &self.0.registration
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.0.clock.now()
     }
 
     /// Tries an access token and asks whom it belongs to.
@@ -176,6 +193,9 @@ impl Provider {
             ),
             Revoke::DeleteJson => (None, access.and_then(|token| delete_json(client, &endpoint, token))),
             Revoke::Bearer => (None, access.and_then(|token| bearer(http::Method::POST, &endpoint, token))),
+            Revoke::DeleteBearer => {
+                (None, access.and_then(|token| bearer(http::Method::DELETE, &endpoint, token)))
+            }
         };
         let told = match first {
             Some(request) => Some(self.told(request).await),
@@ -204,7 +224,10 @@ impl Provider {
         }
     }
 
-    async fn spend(&self, request: impl FnOnce(Client<'_>) -> Option<http::Request<Vec<u8>>>) -> Spent {
+    pub(super) async fn spend(
+        &self,
+        request: impl FnOnce(Client<'_>) -> Option<http::Request<Vec<u8>>>,
+    ) -> Spent {
         let secret = match self.client_secret().await {
             Ok(secret) => secret,
             Err(fault) => return Spent::NotSent(fault),
@@ -223,7 +246,7 @@ impl Provider {
         Client { registration: &self.0.registration, secret }
     }
 
-    async fn send(&self, request: http::Request<Vec<u8>>) -> Spent {
+    pub(super) async fn send(&self, request: http::Request<Vec<u8>>) -> Spent {
         // The semaphore is never closed; without a place nothing was sent.
         let Ok(_place) = self.0.places.acquire().await else { return Spent::NotSent(WireFault::Connect) };
         self.0.transport.send(request).await
@@ -304,7 +327,7 @@ fn lookup_request(lookup: &AccountLookup, url: &Url, token: &AccessToken) -> Opt
     Some(request)
 }
 
-fn bearer(method: http::Method, url: &Url, token: &AccessToken) -> Option<http::Request<Vec<u8>>> {
+pub(super) fn bearer(method: http::Method, url: &Url, token: &AccessToken) -> Option<http::Request<Vec<u8>>> {
     let mut value = http::HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).ok()?;
     value.set_sensitive(true);
     http::Request::builder()

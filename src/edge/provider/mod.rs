@@ -4,18 +4,22 @@
 //! never retries. No type of `oauth2` or `reqwest` leaves it, since theirs may show bodies in `Debug`.
 
 mod account;
+mod assertion;
 mod client;
 mod credential;
 mod discovery;
 mod keys;
+mod machine;
 mod registration;
 mod requests;
 mod sign_in;
 mod transport;
 
 pub use account::AccountLookup;
+pub use assertion::{AssertionStyle, Signer};
 pub use client::{AuthorizeRequest, Provider, ProviderError, Unreached};
 pub use credential::{Credential, Fetched};
+pub use machine::{Errand, Minting};
 pub use registration::{ClientAuth, Endpoints, Pkce, Registration, Revoke};
 pub use sign_in::{Employer, IdentityProvider};
 pub use transport::{Transport, TransportError};

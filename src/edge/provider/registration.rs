@@ -1,6 +1,6 @@
 //! What is known about one client registration at one provider. Plain data, made by `daemon` from the checked config.
 
-use super::{AccountLookup, Credential};
+use super::{AccountLookup, Credential, Minting};
 use crate::lifecycle::ProviderId;
 use url::Url;
 
@@ -31,6 +31,8 @@ pub struct Registration {
     pub account: Option<AccountLookup>,
     /// How a grant is ended.
     pub revoke: Revoke,
+    /// How it gets tokens without a person.
+    pub minting: Minting,
 }
 
 /// Endpoints. What is `None` may be discovered.
@@ -79,6 +81,8 @@ pub enum Revoke {
     DeleteJson,
     /// Slack: a request with the access token as Bearer.
     Bearer,
+    /// GitHub Apps: `DELETE` with the access token as Bearer.
+    DeleteBearer,
     /// There is no way.
     Unsupported,
 }

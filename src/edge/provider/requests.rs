@@ -95,6 +95,51 @@ pub(super) fn refresh(
     decorated(as_client.registration, captured.into_inner()?)
 }
 
+/// A request in the client's own name (RFC 6749 §4.4.2).
+pub(super) fn client_credentials(
+    as_client: Client<'_>,
+    endpoint: &Url,
+    scope: Option<&str>,
+    audience: Option<&str>,
+) -> Option<http::Request<Vec<u8>>> {
+    let more: Vec<_> = [("scope", scope), ("audience", audience)]
+        .into_iter()
+        .filter_map(|(key, value)| value.map(|value| (key, value)))
+        .collect();
+    let mut json = vec![("grant_type", "client_credentials")];
+    json.extend(more.iter().copied());
+    if let Some(request) = as_json(as_client, endpoint, &json) {
+        return Some(request);
+    }
+    let client = token_client!(as_client, endpoint);
+    let mut request = client.exchange_client_credentials();
+    for (key, value) in more {
+        request = request.add_extra_param(key.to_owned(), value.to_owned());
+    }
+    let captured = RefCell::new(None);
+    let _unsent = request.request(&|request: HttpRequest| capture(&captured, request));
+    decorated(as_client.registration, captured.into_inner()?)
+}
+
+/// A signed assertion as the grant (RFC 7523 §2.1).
+pub(super) fn assertion(
+    registration: &Registration,
+    endpoint: &Url,
+    jwt: &secret::ClientSecret,
+    scope: Option<&str>,
+) -> Option<http::Request<Vec<u8>>> {
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    form.append_pair("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer");
+    form.append_pair("assertion", jwt.expose_secret());
+    if let Some(scope) = scope {
+        form.append_pair("scope", scope);
+    }
+    let request = http::Request::post(endpoint.as_str())
+        .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .header(http::header::ACCEPT, "application/json");
+    decorated(registration, request.body(form.finish().into_bytes()).ok()?)
+}
+
 /// `Authorization: Basic` as RFC 6749 §2.3.1 says: both parts form-encoded first.
 pub(super) fn basic(as_client: Client<'_>) -> Option<http::HeaderValue> {
     use base64::Engine as _;
@@ -150,7 +195,7 @@ fn capture(slot: &RefCell<Option<HttpRequest>>, request: HttpRequest) -> Result<
     Err(Captured)
 }
 
-fn decorated(
+pub(super) fn decorated(
     registration: &Registration,
     mut request: http::Request<Vec<u8>>,
 ) -> Option<http::Request<Vec<u8>>> {

@@ -64,6 +64,7 @@ impl IdentityProvider {
             authorize_params: Vec::new(),
             token_headers: Vec::new(),
             account: None,
+            minting: super::Minting::None,
             revoke: Revoke::Unsupported,
         };
         let provider = Provider::new(registration, transport, Arc::clone(&clock));

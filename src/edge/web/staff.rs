@@ -87,6 +87,7 @@ fn planned(view: &View) -> Planned {
         provider_name: "GitHub".into(),
         kept_in: format!("/sym/{}", view.identity.integration),
         terms: Terms {
+            origin: crate::lifecycle::Origin::Consent,
             refresh_at_permille: 700,
             rotation: Rotation::Strict,
             default_life: None,
