@@ -134,7 +134,8 @@ impl Integration {
         }
     }
 
-    /// What a start finds in the slot. Only a revoked grant owes anything.
+    /// What a start finds in the slot. A grant that turns out to be good owes nothing; one whose mark the disk did not take may be
+    /// revoked in the store alone.
     pub(super) fn restore_debt(&mut self, found: &[Arc<Sealed>], now: Timestamp) {
         let tokens: Vec<Tokens> = found.iter().flat_map(|sealed| tokens_in(sealed)).collect();
         let Some(sealed) = found.last().filter(|_| !tokens.is_empty()).cloned() else { return };

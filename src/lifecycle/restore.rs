@@ -82,9 +82,7 @@ impl Integration {
         let owed = |sealed: &Arc<Sealed>| sealed.purpose == Purpose::Revocation;
         let (owed, answers): (Vec<_>, Vec<_>) = found.answers.into_iter().partition(owed);
         let found = Found { answers, ..found };
-        if found.mark.standing.has_ended() {
-            self.restore_debt(&owed, now);
-        }
+        self.restore_debt(&owed, now);
         self.holds = !found.answers.is_empty();
         self.sealed_up_to =
             found.answers.iter().chain(&owed).map(|sealed| sealed.generation).max().unwrap_or(0);
@@ -117,6 +115,7 @@ impl Integration {
     /// A sealed answer is enough to go on without the store.
     fn resume(&mut self, left: Left, needs_reauth: bool, now: Timestamp) {
         self.note("resumed", "sealed_answer");
+        self.debt = None;
         self.refused = left.refused.is_some();
         self.unread = true;
         self.unverified = left.consents;
@@ -249,6 +248,7 @@ impl Integration {
         if record.status == RecordStatus::Revoked {
             return self.found_revoked(record, now);
         }
+        self.debt = None;
         self.mended(&[Kind::Storing]);
         self.note("restored", "");
         let standing = if refused { Standing::NeedsReauth } else { Standing::Normal };

@@ -312,3 +312,20 @@ fn an_undecided_consent_of_a_revoked_grant_is_owed_even_where_the_store_is_empty
     assert!(world.line().ends_with("revoke_upstream load seal clear scrub"), "sealed, and not scrubbed");
     assert!(matches!(world.fates.last(), Some(SlotFate::Spared(_))));
 }
+
+#[test]
+fn what_is_owed_outlives_a_mark_that_the_disk_did_not_take() {
+    let world = untold();
+    let found = Found {
+        mark: Mark { generation: 3, ..Mark::default() },
+        answers: world.sealed.clone().into_iter().collect(),
+        intent: None,
+    };
+    let mut again = World::new(Rotation::Strict);
+    let cleared = Record { generation: 5, ..world.stored.last().unwrap().duplicate() };
+    again.will("load", Completion::Loaded(Loaded::Record(Box::new(cleared))));
+    again.restart(found);
+    assert_eq!(again.line(), "load clear scrub");
+    again.deadline();
+    assert_eq!(again.revoked_upstream, [Some("r3".to_owned())]);
+}
