@@ -7,7 +7,8 @@
 use bytes::Bytes;
 use grantd::edge::clock::WallClock;
 use grantd::edge::entropy::KernelEntropy;
-use grantd::edge::socket::{bind, serve_app};
+use grantd::edge::provider::Apis;
+use grantd::edge::socket::{AppDesk, bind, serve_app};
 use grantd::engine::{
     AuthorizationRequest, Authorized, Authorizer, Clock as _, Engine, Handle, Pending, Performer, Plan,
     Planned, Ports, Preflight, Trail,
@@ -204,8 +205,13 @@ async fn warm_up(stream: &mut UnixStream, buffer: &mut [u8]) -> io::Result<usize
 fn app(directory: &Path, handle: &Handle, stop: &CancellationToken) -> Result<PathBuf, Box<dyn Error>> {
     let socket = directory.join("app.sock");
     let listener = bind(&socket, 0o600, None)?;
-    let _ends_with_the_process =
-        serve_app(listener, handle.clone(), Arc::new(WallClock), Arc::new(AtOnce), stop.clone())?;
+    let desk = AppDesk {
+        handle: handle.clone(),
+        clock: Arc::new(WallClock),
+        trail: Arc::new(AtOnce),
+        upstream: Arc::new(Apis::new(BTreeMap::new())?),
+    };
+    let _ends_with_the_process = serve_app(listener, desk, stop.clone())?;
     Ok(socket)
 }
 
@@ -305,7 +311,7 @@ fn plan() -> Result<Plan, NotAnIdentifier> {
     let planned = Planned { identity, provider_name: "GitHub".into(), kept_in: "nowhere".into(), terms };
     Ok(Plan {
         integrations: BTreeMap::from([(integration.clone(), planned)]),
-        bindings: vec![Binding { who, integration, provider, allow }],
+        bindings: vec![Binding { who, integration, provider, allow, paths: Vec::new() }],
         ..Plan::default()
     })
 }

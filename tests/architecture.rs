@@ -161,7 +161,7 @@ fn each_heavy_crate_has_an_owner() {
         ("clap", &["src/cli/"]),
         ("axum", &["src/edge/web/", "src/edge/socket/", "src/cli/demo/"]),
         ("askama", &["src/edge/web/"]),
-        ("tokio_rustls", &["src/edge/web/"]),
+        ("tokio_rustls", &["src/edge/web/", "src/edge/provider/api_tests.rs"]),
         ("rustix::mm", &["src/edge/hardening.rs"]),
         ("nix::", &["src/edge/socket/", "src/edge/surroundings.rs"]),
         ("toml::", &["src/config/", "src/cli/"]),
@@ -311,6 +311,7 @@ const TEST_FILES: &[&str] = &[
     "src/edge/socket/control_tests.rs",
     "src/edge/web/staff.rs",
     "src/edge/web/testing.rs",
+    "src/engine/proxy_tests.rs",
     "src/lifecycle/outages.rs",
     "src/lifecycle/revocations.rs",
     "src/lifecycle/rows.rs",
@@ -319,6 +320,7 @@ const TEST_FILES: &[&str] = &[
 
 const EXPOSING: &[&str] = &[
     "src/edge/provider/account.rs",
+    "src/edge/provider/api.rs",
     "src/edge/provider/assertion.rs",
     "src/edge/provider/client.rs",
     "src/edge/provider/discovery.rs",

@@ -3,7 +3,7 @@
 use super::integrations::IntegrationConfig;
 use super::reader::{Reader, Section};
 use super::source::{At, Spot};
-use crate::lifecycle::{Allow, Binding, IntegrationId, NOBODY, UnitRule, Who};
+use crate::lifecycle::{Allow, Binding, IntegrationId, NOBODY, PathRule, UnitRule, Who};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
@@ -26,16 +26,7 @@ fn binding(
     let integration = reader.required(&mut section, "integration", "name the integration's id");
     let who = who(reader, &mut section, heading);
     let allow = allow(reader, &mut section, heading);
-    if let Some(paths) = reader.texts(&mut section, "paths")
-        && let Some(first) = paths.first()
-    {
-        let at = first.at;
-        reader.warn(
-            at,
-            "the proxy is not in this version: `paths` has no effect",
-            "remove `paths`, or leave it for later",
-        );
-    }
+    let paths = paths(reader, &mut section, allow);
     reader.finish(section);
     let integration = integration?;
     let Some(config) =
@@ -55,7 +46,32 @@ fn binding(
         integration: config.identity.integration.clone(),
         provider: config.identity.provider.clone(),
         allow,
+        paths,
     })
+}
+
+/// What the proxy lets through. An empty list would let nothing through, and is somebody's mistake.
+fn paths(reader: &mut Reader<'_>, section: &mut Section, allow: Allow) -> Vec<PathRule> {
+    let heading = section.at;
+    let Some(texts) = reader.texts(section, "paths") else { return Vec::new() };
+    match texts.first() {
+        None => reader.wrong(heading, "`paths` is empty", "name what may be called, or leave `paths` out"),
+        Some(first) if !allow.proxy => {
+            let at = first.at;
+            let remedy = "write allow = [\"proxy\"], or leave `paths` out";
+            reader.warn(at, "`paths` limits the proxy, which this binding does not allow", remedy);
+        }
+        Some(_) => {}
+    }
+    let rule = |Spot { value, at }: Spot<String>| match PathRule::parse(&value) {
+        Ok(rule) => Some(rule),
+        Err(why) => {
+            let remedy = "write a path below the API's base: \"/repos/acme/**\", or \"GET /user\"";
+            reader.wrong(at, format!("{value:?}: {why}"), remedy);
+            None
+        }
+    };
+    texts.into_iter().filter_map(rule).collect()
 }
 
 fn who(reader: &mut Reader<'_>, section: &mut Section, heading: At) -> Option<Who> {
@@ -150,14 +166,7 @@ fn allow(reader: &mut Reader<'_>, section: &mut Section, heading: At) -> Allow {
     for Spot { value, at } in words {
         match value.as_str() {
             "token" => allow.token = true,
-            "proxy" => {
-                allow.proxy = true;
-                reader.warn(
-                    at,
-                    "the proxy is not in this version: `proxy` has no effect",
-                    "allow \"token\" until then",
-                );
-            }
+            "proxy" => allow.proxy = true,
             "status" => {}
             _ => reader.wrong(
                 at,

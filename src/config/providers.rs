@@ -1,6 +1,7 @@
 //! `[[provider]]`: a catalogue entry with a client, or a provider spelled out.
 
 use super::grants::{self, GrantConfig};
+use super::proxying::{self, ProxyConfig};
 use super::reader::{Reader, Section};
 use super::secrets::{self, SecretSource};
 use super::source::Spot;
@@ -58,6 +59,8 @@ pub struct ProviderConfig {
     pub dialect: Dialect,
     /// How tokens are got.
     pub grant: GrantConfig,
+    /// How its API is called by the proxy.
+    pub proxy: ProxyConfig,
 }
 
 impl ProviderConfig {
@@ -180,10 +183,16 @@ pub(super) fn provider(
         account: reader.table(&mut section, "account").map(|section| account(reader, section)),
         dialect,
         grant,
+        proxy: proxying::proxy(reader, &mut section),
     };
+    finish(reader, section);
+    Some(config)
+}
+
+/// The id was read before.
+fn finish(reader: &mut Reader<'_>, mut section: Section) {
     let _id = section.take("id");
     reader.finish(section);
-    Some(config)
 }
 
 const PKCE: &[(&str, bool)] = &[("required", true), ("supported", true), ("broken", false)];

@@ -10,8 +10,8 @@ use crate::config::{
     StoreKind, StoreMode, Surroundings, Unreadable,
 };
 use crate::edge::provider::{
-    AccountLookup, ClientAuth, Credential, Employer, Endpoints, IdentityProvider, Minting, Pkce, Provider,
-    Registration, Revoke, Transport,
+    AccountLookup, Api, ClientAuth, Credential, Employer, Endpoints, IdentityProvider, Minting, Pkce,
+    Provider, Registration, Revoke, TokenIn, Transport,
 };
 use crate::edge::store::{AssumeRole, AwsSettings, Delete, Mode, SealedFiles, SecretsManager, Store};
 use crate::engine::{Clock, Plan, Planned, SignIn};
@@ -191,6 +191,28 @@ pub(super) fn plan(config: &Config) -> Plan {
         bindings: config.bindings.clone(),
         state_expiry: config.state_expiry,
         allowed_redirects: config.allowed_redirects.clone(),
+    }
+}
+
+/// Where each integration's API is.
+pub(super) fn apis(config: &Config) -> BTreeMap<IntegrationId, Arc<Api>> {
+    let made: BTreeMap<&ProviderId, Arc<Api>> =
+        config.providers.iter().map(|(id, provider)| (id, Arc::new(api(provider)))).collect();
+    let of = |integration: &IntegrationConfig| made.get(&integration.identity.provider).cloned();
+    config.integrations.iter().filter_map(|(id, one)| Some((id.clone(), of(one)?))).collect()
+}
+
+fn api(provider: &ProviderConfig) -> Api {
+    let config::ProxyConfig { token_in, headers, left_header } = provider.proxy.clone();
+    Api {
+        base: provider.api_base.clone(),
+        token_in: match token_in {
+            config::TokenIn::Header { name, prefix } => TokenIn::Header { name, prefix },
+            config::TokenIn::Query { param } => TokenIn::Query { param },
+            config::TokenIn::Path { prefix } => TokenIn::Path { prefix },
+        },
+        headers,
+        left_header: Some(left_header),
     }
 }
 

@@ -2,10 +2,11 @@
 //!
 //! What needs a restart is refused or named, never half done: an integration keeps its three names and its place for life.
 
-use super::compose::{Composer, plan};
+use super::compose::{Composer, apis, plan};
 use super::performer::Routes;
 use super::run::{StartError, found, open_settings, operators};
 use crate::config::{Checked, Config, Problems};
+use crate::edge::provider::Apis;
 use crate::edge::schedule::{NotASchedule, Schedules};
 use crate::edge::socket::Operators;
 use crate::edge::spool::Spool;
@@ -32,6 +33,7 @@ pub(super) struct Reloader {
     pub(super) key: Arc<SealKey>,
     pub(super) spool: Spool,
     pub(super) routes: Arc<ArcSwap<Routes>>,
+    pub(super) upstream: Arc<Apis>,
     pub(super) settings: Arc<ArcSwap<WebSettings>>,
     pub(super) public_url: Arc<ArcSwap<Url>>,
     pub(super) operators: Arc<ArcSwap<Operators>>,
@@ -83,6 +85,7 @@ impl Reloader {
         let mut routes = Routes::clone(&self.routes.load());
         routes.extend(fresh);
         self.routes.store(Arc::new(routes));
+        self.upstream.replace(apis(&config));
         let plan = plan(&config);
         let found = found(&self.spool, &plan);
         handle.replan(plan, found).await;

@@ -3,7 +3,7 @@
 //! Ready means: configuration, lock, spool, listeners. Neither AWS nor a provider is waited for. A stop closes the listeners,
 //! lets what is in flight finish, and is bounded: what is sealed by then is found again at the next start.
 
-use super::compose::{Composer, plan};
+use super::compose::{Composer, apis, plan};
 use super::key::{KeyTrouble, seal_key};
 use super::performer::{Edges, Routes};
 use super::reload::{Reloader, Rereads, schedules};
@@ -11,9 +11,9 @@ use crate::config::{Config, People, Surroundings};
 use crate::edge::audit::{Ledger, LedgerError};
 use crate::edge::clock::WallClock;
 use crate::edge::entropy::KernelEntropy;
-use crate::edge::provider::{Transport, TransportError};
+use crate::edge::provider::{Apis, Transport, TransportError};
 use crate::edge::schedule::NotASchedule;
-use crate::edge::socket::{BindError, ControlDesk, Operators, bind, serve_app, serve_control};
+use crate::edge::socket::{AppDesk, BindError, ControlDesk, Operators, bind, serve_app, serve_control};
 use crate::edge::spool::{Leftover, NotOurs, Spool, SpoolError, check_home};
 use crate::edge::systemd::{self, Passed};
 use crate::edge::web::{self, Organization, TlsError, Web, WebSettings};
@@ -145,17 +145,11 @@ impl Daemon {
 
         let stop = CancellationToken::new();
         let ready = listeners.ready(&config);
-        let witness = Arc::clone(&trail);
-        let app = serve_app(listeners.app, handle.clone(), Arc::clone(&clock), witness, stop.clone())
-            .map_err(kernel)?;
+        let upstream = Arc::new(Apis::new(apis(&config))?);
+        let app_desk = app_desk(&handle, &clock, &trail, &upstream);
+        let app = serve_app(listeners.app, app_desk, stop.clone()).map_err(kernel)?;
         let mut tasks = JoinSet::new();
-        let desk = ControlDesk {
-            handle: handle.clone(),
-            clock: Arc::clone(&clock),
-            operators: Arc::clone(&operators),
-            public_url: Arc::clone(&public_url),
-            trail: Arc::clone(&trail),
-        };
+        let desk = control_desk(&handle, &clock, &operators, &public_url, &trail);
         let web = web_of(&handle, clock, &trail, &settings);
         let schedules = schedules(&config, &handle, &mut tasks, &stop).await?;
         let reloader = Reloader {
@@ -165,6 +159,7 @@ impl Daemon {
             key,
             spool,
             routes,
+            upstream,
             settings,
             public_url,
             operators,
@@ -325,6 +320,32 @@ fn ports(
 
 pub(super) fn operators(config: &Config) -> Operators {
     Operators { own_uid: rustix::process::geteuid().as_raw(), group: config.sockets.control_group }
+}
+
+fn app_desk(
+    handle: &Handle,
+    clock: &Arc<dyn Clock>,
+    trail: &Arc<dyn Trail>,
+    upstream: &Arc<Apis>,
+) -> AppDesk {
+    let (handle, clock, trail) = (handle.clone(), Arc::clone(clock), Arc::clone(trail));
+    AppDesk { handle, clock, trail, upstream: upstream.clone() }
+}
+
+fn control_desk(
+    handle: &Handle,
+    clock: &Arc<dyn Clock>,
+    operators: &Arc<ArcSwap<Operators>>,
+    public_url: &Arc<ArcSwap<Url>>,
+    trail: &Arc<dyn Trail>,
+) -> ControlDesk {
+    ControlDesk {
+        handle: handle.clone(),
+        clock: Arc::clone(clock),
+        operators: Arc::clone(operators),
+        public_url: Arc::clone(public_url),
+        trail: Arc::clone(trail),
+    }
 }
 
 fn web_of(

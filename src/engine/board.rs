@@ -7,7 +7,7 @@ use crate::lifecycle::{
     ApiAnswer, Binding, Bindings, Heard, IntegrationId, Lease, ReadStanding, Refusal, View, binding_missing,
     judge_read,
 };
-use crate::secret::SecretBytes;
+use crate::secret::{AccessToken, SecretBytes};
 use crate::time::Timestamp;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -48,6 +48,8 @@ pub struct Posting {
 /// A lease as readers get it.
 pub struct Served {
     body: Bytes,
+    /// The token, for calls that grantd makes itself.
+    pub token: AccessToken,
     /// When it ends; `None` if it does not.
     pub expires_at: Option<Timestamp>,
     /// The generation it came with.
@@ -134,6 +136,17 @@ impl Cell {
         posting.served.as_ref().map(|served| served.body.clone()).ok_or_else(binding_missing)
     }
 
+    /// As [`Cell::read`], for a call that grantd makes itself: the lease in use.
+    ///
+    /// # Errors
+    /// As [`Cell::read`].
+    pub fn lease(&self, now: Timestamp) -> Result<Arc<Served>, Refusal> {
+        let posting = self.posting.load();
+        let lease = posting.served.as_ref().map(|served| served.expires_at);
+        judge_read(ReadStanding { lease, view: &posting.view }, Duration::ZERO, now)?;
+        posting.served.clone().ok_or_else(binding_missing)
+    }
+
     /// Tells of every change from now on.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
@@ -180,6 +193,7 @@ impl Served {
         let body = SecretBytes::new(serde_json::to_vec(&answer).unwrap_or_default());
         Self {
             body: Bytes::from_owner(Body(body)),
+            token: lease.token.duplicate(),
             expires_at: lease.expires_at,
             generation: lease.generation,
             issue: lease.issue,

@@ -10,15 +10,17 @@ mod live;
 mod orders;
 mod plan;
 mod ports;
+mod proxy;
 mod run;
 
 pub use board::{Board, Cell, Posting, Served};
 pub use handle::{Ended, Going, Handle, Landed, Landing, Recovered, Reload, Start, Started};
 pub use plan::{Plan, Planned};
 pub use ports::{
-    AuthorizationRequest, Authorized, Authorizer, Clock, Entropy, Pending, Performer, Preflight, SignIn,
-    Trail,
+    AuthorizationRequest, Authorized, Authorizer, BrokenOff, Called, Clock, Entropy, Flow, Pending,
+    Performer, Preflight, SignIn, Trail, Upstream,
 };
+pub use proxy::{Proxy, buffered, nothing};
 pub use run::{Engine, Ports};
 
 #[cfg(test)]

@@ -1,11 +1,15 @@
 //! What the engine asks of the world. `daemon` plugs the edges in; tests plug in doubles.
 
+use super::board::Served;
 use crate::lifecycle::{
-    AuditEvent, Beginning, Completion, Effect, Exchange, Frozen, Identity, Missing, Person, Random, Refusal,
-    Sealed,
+    ApiAnswer, AuditEvent, Beginning, Completion, Effect, Exchange, Frozen, Identity, IntegrationId, Missing,
+    Person, Random, Refusal, Sealed,
 };
 use crate::secret::{Nonce, StateToken};
 use crate::time::Timestamp;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::combinators::BoxBody;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -63,6 +67,38 @@ pub struct Authorized {
     /// What the flow freezes.
     pub beginning: Beginning,
 }
+
+/// Calls the APIs of providers with a token. It goes to the base that the integration's provider has, and nowhere else: it
+/// follows no redirect and tries nothing twice.
+pub trait Upstream: Send + Sync {
+    /// Sends one call and gives the answer as soon as its head is there. Dropped, the call is given up.
+    ///
+    /// # Errors
+    /// `provider_not_configured`, `invalid_request`, `upstream_unreachable`, `upstream_timeout`.
+    fn call(
+        &self,
+        integration: &IntegrationId,
+        lease: Arc<Served>,
+        call: Request<Flow>,
+    ) -> Pending<Result<Called, Refusal>>;
+}
+
+/// What an API answered.
+#[derive(Debug)]
+pub struct Called {
+    /// The answer, without what is not for the caller.
+    pub answer: Response<Flow>,
+    /// What it says about the token.
+    pub said: ApiAnswer,
+}
+
+/// A body that comes piece by piece. Its error is for nobody: the connection breaks off.
+pub type Flow = BoxBody<Bytes, BrokenOff>;
+
+/// A body broke off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the body broke off")]
+pub struct BrokenOff;
 
 /// Signs operators in at the company's own identity provider. It goes where the configuration says, and nowhere else.
 pub trait SignIn: Send + Sync {

@@ -1,7 +1,7 @@
 //! A stage for the tests of the edges: a handle and a board whose engine is played by an actor.
 
 use super::handle::{Ask, Ended, Going, Handle, Landing, Reload, Start, Started};
-use super::{Board, Cell, Pending, Served, Trail};
+use super::{Board, Called, Cell, Flow, Pending, Served, Trail, Upstream};
 use crate::lifecycle::{
     ApiAnswer, AuditEvent, Binding, Callback, Code, Confirmation, Heard, IntegrationId, Invitation, Lease,
     Refusal, View,
@@ -102,6 +102,25 @@ impl Trail for Notes {
         let count = self.0.lock().unwrap().len();
         let numbered = (1..=count).skip(first).take(most);
         Box::pin(std::future::ready(numbered.map(|seq| serde_json::json!({ "seq": seq })).collect()))
+    }
+}
+
+/// A lease as the board would post it.
+pub(crate) fn served(lease: &Lease) -> Arc<Served> {
+    Arc::new(Served::of(lease))
+}
+
+/// An upstream that leads nowhere.
+pub(crate) struct Nowhere;
+
+impl Upstream for Nowhere {
+    fn call(
+        &self,
+        _integration: &IntegrationId,
+        _lease: Arc<Served>,
+        _call: http::Request<Flow>,
+    ) -> Pending<Result<Called, Refusal>> {
+        Box::pin(std::future::ready(Err(Refusal::new(Code::UpstreamUnreachable, "there is none"))))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who may do what with which integration, and what a token read answers. Pure: judged anew for each request.
 
-use super::{Action, Code, IntegrationId, ProviderId, Refusal, Status, UnitRule, View};
+use super::{Action, ApiPath, Code, IntegrationId, PathRule, ProviderId, Refusal, Status, UnitRule, View};
 use crate::time::Timestamp;
 use std::fmt;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ pub struct Binding {
     pub provider: ProviderId,
     /// What it allows beside status.
     pub allow: Allow,
+    /// What the proxy lets through by this binding; empty: every path.
+    pub paths: Vec<PathRule>,
 }
 
 /// Whom a binding is for.
@@ -122,6 +124,27 @@ impl Bindings {
             )),
             (None, _) => Err(binding_missing()),
         }
+    }
+
+    /// Whether `caller` may send `method` to `path` of an integration's API through the proxy. Each binding stands for itself:
+    /// what one lets through is not widened by the paths of another that does not allow the proxy.
+    ///
+    /// # Errors
+    /// `binding_missing`.
+    pub fn may_call(
+        &self,
+        caller: &Caller,
+        integration: &IntegrationId,
+        method: &str,
+        path: &ApiPath,
+    ) -> Result<(), Refusal> {
+        let lets_through = |binding: &&Binding| {
+            binding.allow.proxy
+                && binding.matches(caller)
+                && (binding.paths.is_empty() || binding.paths.iter().any(|rule| rule.fits(method, path)))
+        };
+        let bindings = self.of_integration(integration.as_str());
+        bindings.iter().find(lets_through).map(|_| ()).ok_or_else(binding_missing)
     }
 
     fn of_integration(&self, name: &str) -> &[Binding] {
@@ -267,7 +290,7 @@ fn unavailable(alive: bool, view: &View) -> Refusal {
 mod tests {
     use super::{Allow, Binding, Bindings, Caller, NOBODY, Standing as ReadStanding, Who, judge_read};
     use crate::lifecycle::testing::{identity, pending_view};
-    use crate::lifecycle::{Action, Code, Status, UnitRule, View};
+    use crate::lifecycle::{Action, ApiPath, Code, PathRule, Status, UnitRule, View};
     use crate::time::Timestamp;
     use std::time::Duration;
 
@@ -280,6 +303,7 @@ mod tests {
             integration: identity.integration,
             provider: super::ProviderId::parse(provider).unwrap(),
             allow: TOKEN,
+            paths: Vec::new(),
         }
     }
 
@@ -330,6 +354,27 @@ mod tests {
         assert_eq!(found(1, "github").as_deref(), Ok("github"));
         assert_eq!(found(2, "slack").as_deref(), Ok("three"));
         assert_eq!(found(1, "slack").unwrap_err().code, Code::AmbiguousIntegration);
+    }
+
+    #[test]
+    fn the_proxy_lets_through_what_one_binding_of_the_caller_allows() {
+        let rule = |text| PathRule::parse(text).unwrap();
+        let proxy = Allow { token: false, proxy: true };
+        let of = |who, paths| Binding { allow: proxy, paths, ..binding(who, "a", "p") };
+        let bindings = Bindings::new(vec![
+            of(Who::Uid(1), vec![rule("GET /user"), rule("/repos/acme/**")]),
+            Binding { paths: vec![rule("/**")], ..binding(Who::Uid(1), "a", "p") },
+            of(Who::Uid(2), Vec::new()),
+            binding(Who::Uid(3), "a", "p"),
+        ]);
+        let may = |uid, method, path| {
+            let path = ApiPath::parse(path).unwrap();
+            bindings.may_call(&caller(uid, &[]), &identity("a").integration, method, &path).is_ok()
+        };
+        assert!(may(1, "GET", "/user") && may(1, "DELETE", "/repos/acme/web"));
+        assert!(!may(1, "POST", "/user") && !may(1, "GET", "/orgs"), "the token's binding has other paths");
+        assert!(may(2, "POST", "/orgs"), "no paths, no limit");
+        assert!(!may(3, "GET", "/user") && !may(4, "GET", "/user") && !may(NOBODY, "GET", "/user"));
     }
 
     #[test]

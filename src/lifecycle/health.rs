@@ -119,6 +119,12 @@ impl Heard {
     pub const fn is_first_401(&self, answer: &ApiAnswer) -> bool {
         answer.status == 401 && !self.rejected
     }
+
+    /// Whether an API has said 401 to lease `issue` and no refresh comes of it.
+    #[must_use]
+    pub const fn is_hopeless(&self, issue: u64) -> bool {
+        self.issue == issue && matches!(self.complaint, Some(Word::StillUnauthorized))
+    }
 }
 
 impl Word {

@@ -5,6 +5,7 @@
 
 mod access;
 mod answer;
+mod api_path;
 mod audit;
 mod callback;
 mod consent;
@@ -63,6 +64,7 @@ pub use access::{
     judge_read,
 };
 pub use answer::{Answer, Spent, WireFault};
+pub use api_path::{ApiPath, NotAPathRule, PathRule};
 pub use audit::{Actor, AuditEvent};
 pub use consent::{
     Bearer, Beginning, Begun, Callback, Confirmation, Consents, Invitation, Returned, check_issuer,

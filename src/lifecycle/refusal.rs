@@ -101,6 +101,10 @@ codes! {
     TokenUnavailable = "token_unavailable", 503, "No token is available right now";
     /// The provider rejects the token it just gave.
     TokenValidationFailed = "token_validation_failed", 502, "The provider rejects the token it just gave";
+    /// The provider's API does not answer in time (the proxy).
+    UpstreamTimeout = "upstream_timeout", 504, "The provider's API does not answer in time";
+    /// The provider's API cannot be reached, or broke off (the proxy).
+    UpstreamUnreachable = "upstream_unreachable", 502, "The provider's API cannot be reached";
     /// `expect_account` does not hold.
     WrongAccount = "wrong_account", 409, "Another account authorized this";
 }

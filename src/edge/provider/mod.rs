@@ -1,13 +1,16 @@
-//! Providers: OAuth over HTTP, bounded in time and size.
+//! Providers: OAuth over HTTP, bounded in time and size; and their APIs, as a stream, for the proxy.
 //!
 //! This room sends and receives; it never judges an answer of the token endpoint (that is `lifecycle`'s, after sealing) and
 //! never retries. No type of `oauth2` or `reqwest` leaves it, since theirs may show bodies in `Debug`.
 
 mod account;
+mod api;
+mod api_headers;
 mod assertion;
 mod client;
 mod credential;
 mod discovery;
+mod flow;
 mod keys;
 mod machine;
 mod registration;
@@ -16,6 +19,7 @@ mod sign_in;
 mod transport;
 
 pub use account::AccountLookup;
+pub use api::{Api, Apis, TokenIn};
 pub use assertion::{AssertionStyle, Signer};
 pub use client::{AuthorizeRequest, Provider, ProviderError, Unreached};
 pub use credential::{Credential, Fetched};

@@ -134,7 +134,7 @@ impl Transport {
 const LAST_LOOK: Duration = Duration::from_millis(200);
 
 /// Whether a connection was ever made decides between harmless and in doubt.
-fn failed(error: &reqwest::Error) -> Spent {
+pub(super) fn failed(error: &reqwest::Error) -> Spent {
     if error.is_builder() {
         return Spent::NotSent(WireFault::Misconfigured);
     }
@@ -161,7 +161,7 @@ fn failed(error: &reqwest::Error) -> Spent {
 }
 
 /// https anywhere that is allowed; http on loopback only.
-fn may_go_to(uri: &http::Uri) -> bool {
+pub(super) fn may_go_to(uri: &http::Uri) -> bool {
     let Ok(url) = Url::parse(&uri.to_string()) else { return false };
     let address = match url.host() {
         Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
@@ -193,7 +193,8 @@ fn is_allowed(address: IpAddr) -> bool {
 /// The EC2 instance metadata service over IPv6.
 const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
-struct Guarded;
+/// Resolves names, and refuses those that lead where no provider is.
+pub(super) struct Guarded;
 
 #[derive(Debug, thiserror::Error)]
 enum Unresolved {

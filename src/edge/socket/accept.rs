@@ -86,7 +86,7 @@ where
 }
 
 /// Serves a guest with what `service` makes for the peer; one who is turned away is only told so.
-pub(super) async fn receive<S, B>(guest: Guest, service: impl FnOnce(Peer) -> S)
+pub(super) async fn receive<S, B>(guest: Guest, service: impl FnOnce(Peer, &Arc<Pulse>) -> S)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: Body + 'static,
@@ -99,7 +99,7 @@ where
     http.header_read_timeout(None).max_header_size(LARGEST_HEAD);
     match seat.welcome {
         Welcome::Served => {
-            let service = service(Peer::look_up(&stream, noted).await);
+            let service = service(Peer::look_up(&stream, noted).await, &pulse);
             let asked = Arc::clone(&pulse);
             let service = service_fn(move |request| {
                 asked.asked();

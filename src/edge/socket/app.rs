@@ -9,10 +9,12 @@ use super::answers::{answer, bytes_of, json, nowhere, refused, wrong_method};
 use super::desk::{Desk, Read, may_pass};
 use super::events::Events;
 use super::peer::Peer;
+use super::proxied;
+use super::pulse::{Held, Pulse};
 use super::report;
 use super::seats::Limits;
 use super::wish::Wish;
-use crate::engine::{Clock, Handle, Trail};
+use crate::engine::{BrokenOff, Clock, Flow, Handle, Trail, Upstream};
 use crate::lifecycle::{Allow, Refusal, View};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -36,12 +38,23 @@ use tokio_util::sync::CancellationToken;
 /// What the system says when the thread or its runtime cannot be made.
 pub fn serve_app(
     listener: UnixListener,
-    handle: Handle,
-    clock: Arc<dyn Clock>,
-    trail: Arc<dyn Trail>,
+    desk: AppDesk,
     stop: CancellationToken,
 ) -> io::Result<JoinHandle<()>> {
-    serve_within(BOUNDS, listener, Desk::new(handle, clock, trail, stop))
+    let AppDesk { handle, clock, trail, upstream } = desk;
+    serve_within(BOUNDS, listener, Desk::new(handle, clock, trail, upstream, stop))
+}
+
+/// What the app socket works with.
+pub struct AppDesk {
+    /// The engine.
+    pub handle: Handle,
+    /// Tells when leases end.
+    pub clock: Arc<dyn Clock>,
+    /// The audit trail.
+    pub trail: Arc<dyn Trail>,
+    /// Where calls of APIs go.
+    pub upstream: Arc<dyn Upstream>,
 }
 
 pub(super) fn serve_within(bounds: Bounds, listener: UnixListener, desk: Desk) -> io::Result<JoinHandle<()>> {
@@ -59,7 +72,11 @@ pub(super) fn serve_within(bounds: Bounds, listener: UnixListener, desk: Desk) -
         let serve = |guest| {
             let desk = Arc::clone(&desk);
             async move {
-                let reader = |peer| Reader { desk: Arc::clone(&desk), peer: Arc::new(peer) };
+                let reader = |peer, pulse: &Arc<Pulse>| Reader {
+                    desk: Arc::clone(&desk),
+                    peer: Arc::new(peer),
+                    pulse: Arc::clone(pulse),
+                };
                 receive(guest, reader).await;
             }
         };
@@ -79,6 +96,7 @@ pub(super) fn serve_within(bounds: Bounds, listener: UnixListener, desk: Desk) -
 struct Reader {
     desk: Arc<Desk>,
     peer: Arc<Peer>,
+    pulse: Arc<Pulse>,
 }
 
 impl Service<Request<Incoming>> for Reader {
@@ -87,6 +105,10 @@ impl Service<Request<Incoming>> for Reader {
     type Future = Turn;
 
     fn call(&self, request: Request<Incoming>) -> Turn {
+        if proxied::is_call(request.uri()) {
+            let (desk, peer) = (Arc::clone(&self.desk), Arc::clone(&self.peer));
+            return Turn::Later(Box::pin(proxied::pass(desk, peer, self.pulse.hold(), request)));
+        }
         let (mut head, body) = request.into_parts();
         // The request's own map, emptied, becomes the answer's: no memory is taken for headers.
         let mut spare = std::mem::take(&mut head.headers);
@@ -218,10 +240,23 @@ impl Future for Turn {
     }
 }
 
-/// A body that is whole, or a stream of events.
-enum Body {
+/// A body that is whole, a stream of events, or what an API answers.
+pub(super) enum Body {
     Whole(Full<Bytes>),
     Events(Events),
+    Proxied(Passing),
+}
+
+/// The body of an answer that passes through. Its connection is held until it has.
+pub(super) struct Passing {
+    flow: Flow,
+    _held: Held,
+}
+
+impl Passing {
+    pub(super) const fn new(flow: Flow, held: Held) -> Self {
+        Self { flow, _held: held }
+    }
 }
 
 impl From<Bytes> for Body {
@@ -232,15 +267,16 @@ impl From<Bytes> for Body {
 
 impl hyper::body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = BrokenOff;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         match self.get_mut() {
-            Self::Whole(whole) => Pin::new(whole).poll_frame(context),
-            Self::Events(events) => Pin::new(events).poll_frame(context),
+            Self::Whole(whole) => Pin::new(whole).poll_frame(context).map_err(|never| match never {}),
+            Self::Events(events) => Pin::new(events).poll_frame(context).map_err(|never| match never {}),
+            Self::Proxied(passing) => Pin::new(&mut passing.flow).poll_frame(context),
         }
     }
 
@@ -248,6 +284,7 @@ impl hyper::body::Body for Body {
         match self {
             Self::Whole(whole) => whole.is_end_stream(),
             Self::Events(events) => events.is_end_stream(),
+            Self::Proxied(passing) => passing.flow.is_end_stream(),
         }
     }
 
@@ -255,6 +292,7 @@ impl hyper::body::Body for Body {
         match self {
             Self::Whole(whole) => whole.size_hint(),
             Self::Events(events) => events.size_hint(),
+            Self::Proxied(passing) => passing.flow.size_hint(),
         }
     }
 }

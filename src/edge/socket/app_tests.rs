@@ -5,7 +5,7 @@ use super::app::serve_within;
 use super::desk::{Desk, Pace};
 use super::seats::Limits;
 use super::testing::{Hands, Line, Reply, START, get, lease, reply, view};
-use crate::engine::testing::{Actor, Notes, Stage};
+use crate::engine::testing::{Actor, Notes, Nowhere, Stage};
 use crate::lifecycle::testing::identity;
 use crate::lifecycle::{Allow, Binding, IntegrationId, NOBODY, Status, Who};
 use crate::time::Timestamp;
@@ -58,7 +58,7 @@ impl Rig {
         let listener = UnixListener::bind(directory.path().join("app.sock")).unwrap();
         let (clock, stop) = (Arc::new(Hands::new()), CancellationToken::new());
         let trail = Arc::new(Notes::default());
-        let mut desk = Desk::new(stage.handle.clone(), clock.clone(), trail, stop.clone());
+        let mut desk = Desk::new(stage.handle.clone(), clock.clone(), trail, Arc::new(Nowhere), stop.clone());
         desk.pace = pace;
         let thread = serve_within(bounds, listener, desk).unwrap();
         Self { directory, stage, clock, stop, thread, nudges }
@@ -103,7 +103,7 @@ fn own_uid() -> u32 {
 
 fn bound(who: Who, name: &str, allow: Allow) -> Binding {
     let identity = identity(name);
-    Binding { who, integration: identity.integration, provider: identity.provider, allow }
+    Binding { who, integration: identity.integration, provider: identity.provider, allow, paths: Vec::new() }
 }
 
 fn for_token(who: Who) -> Vec<Binding> {

@@ -6,7 +6,7 @@ use super::control::{ControlDesk, Operators, serve_control};
 use super::desk::Desk;
 use super::seats::Limits;
 use super::testing::{Hands, Line, START, ask, get, lease, view};
-use crate::engine::testing::{Actor as Engine, Notes, Stage};
+use crate::engine::testing::{Actor as Engine, Notes, Nowhere, Stage};
 use crate::engine::{Ended, Going, Landed, Landing, Start, Started};
 use crate::lifecycle::testing::identity;
 use crate::lifecycle::{
@@ -89,6 +89,7 @@ impl Rig {
             integration: bound.integration,
             provider: bound.provider,
             allow: Allow { token: true, proxy: false },
+            paths: Vec::new(),
         };
         let (revoked, revoking) = mpsc::unbounded_channel();
         let (until_over, over) = std::sync::mpsc::channel();
@@ -105,7 +106,13 @@ impl Rig {
         };
         let mut server = JoinSet::new();
         let _task = server.spawn(serve_control(listen("control.sock"), desk, stop.clone()));
-        let desk = Desk::new(stage.handle.clone(), Arc::new(Hands::new()), trail.clone(), stop.clone());
+        let desk = Desk::new(
+            stage.handle.clone(),
+            Arc::new(Hands::new()),
+            trail.clone(),
+            Arc::new(Nowhere),
+            stop.clone(),
+        );
         let hour = Duration::from_secs(3600);
         let bounds = Bounds { limits: Limits { all: 8, each: 8 }, head: hour, drain: Duration::from_secs(5) };
         let app = Some(serve_within(bounds, listen("app.sock"), desk).unwrap());

@@ -66,7 +66,8 @@ pub async fn serve_control(
     let serve = |guest| {
         let router = router.clone();
         async move {
-            let service = |peer| TowerToHyperService::new(router.layer(Extension(Arc::<Peer>::new(peer))));
+            let service =
+                |peer, _: &_| TowerToHyperService::new(router.layer(Extension(Arc::<Peer>::new(peer))));
             receive(guest, service).await;
         }
     };

@@ -309,7 +309,13 @@ async fn a_process_is_explained_with_every_binding_and_its_reason() {
     let bound = |name, who| {
         let identity = identity(name);
         let allow = Allow { token: true, proxy: false };
-        Binding { who, integration: identity.integration, provider: identity.provider, allow }
+        Binding {
+            who,
+            integration: identity.integration,
+            provider: identity.provider,
+            allow,
+            paths: Vec::new(),
+        }
     };
     let own = nix::unistd::geteuid().as_raw();
     let bindings = vec![bound("github", Who::Uid(own)), bound("slack", Who::Uid(own + 1))];

@@ -6,10 +6,11 @@
 use super::report::Reports;
 use super::tally::Tally;
 use super::wish::Wish;
-use crate::engine::{Cell, Clock, Handle, Trail};
-use crate::lifecycle::{ApiAnswer, Caller, Code, Grant, IntegrationId, Refusal, binding_missing};
+use crate::engine::{Called, Cell, Clock, Flow, Handle, Proxy, Trail, Upstream};
+use crate::lifecycle::{ApiAnswer, ApiPath, Caller, Code, Grant, IntegrationId, Refusal, binding_missing};
 use crate::time::Timestamp;
 use bytes::Bytes;
+use http::Request;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct Desk {
     handle: Handle,
     clock: Arc<dyn Clock>,
+    proxy: Proxy,
     stop: CancellationToken,
     nudged: Mutex<BTreeMap<IntegrationId, Timestamp>>,
     tally: Arc<Tally>,
@@ -48,10 +50,13 @@ impl Desk {
         handle: Handle,
         clock: Arc<dyn Clock>,
         trail: Arc<dyn Trail>,
+        upstream: Arc<dyn Upstream>,
         stop: CancellationToken,
     ) -> Self {
+        let proxy = Proxy::new(handle.clone(), Arc::clone(&clock), upstream);
         let tally = Arc::new(Tally::new(trail, Arc::clone(handle.board()), MINUTE));
-        Self { handle, clock, stop, nudged: Mutex::default(), tally, reports: Reports::default(), pace: PACE }
+        let (nudged, reports) = (Mutex::default(), Reports::default());
+        Self { handle, clock, proxy, stop, nudged, tally, reports, pace: PACE }
     }
 
     /// What was read, for the audit trail.
@@ -113,6 +118,21 @@ impl Desk {
             () = self.stop.cancelled() => None,
         };
         read.unwrap_or_else(|| self.read(caller, name, wish.min_ttl))
+    }
+
+    /// Calls the API of an integration that the caller may call so.
+    ///
+    /// # Errors
+    /// `binding_missing`, and as [`Proxy::call`].
+    pub(super) async fn call(
+        &self,
+        caller: &Caller,
+        integration: &IntegrationId,
+        path: &ApiPath,
+        call: Request<Flow>,
+    ) -> Result<Called, Refusal> {
+        self.handle.board().bindings().may_call(caller, integration, call.method().as_str(), path)?;
+        self.proxy.call(integration, call).await
     }
 
     /// Counts a read that is answered, and gives its end.

@@ -1,7 +1,7 @@
 //! The local sockets: apps read tokens on one, operators steer on the other. Both speak HTTP/1.1.
 //!
 //! Who a caller is, the kernel says; what a caller may, is judged anew for each request. The app socket reads the board and
-//! nothing else: nothing that is asked there can begin a flow, refresh out of turn, revoke or reload.
+//! passes calls of APIs through; nothing that is asked there can begin a flow, refresh out of turn, revoke or reload.
 
 mod accept;
 mod answers;
@@ -14,6 +14,7 @@ mod events;
 mod explain;
 mod orders;
 mod peer;
+mod proxied;
 mod pulse;
 mod report;
 mod seats;
@@ -34,7 +35,7 @@ mod testing;
 #[cfg(test)]
 mod unit_tests;
 
-pub use app::serve_app;
+pub use app::{AppDesk, serve_app};
 pub use bind::{BindError, bind};
 pub use cgroup::NoUnit;
 pub use control::{ControlDesk, Operators, serve_control};

@@ -24,7 +24,25 @@ const LATE: u8 = 2;
 /// A request is whole, and its answer has not begun.
 const ASKED: u8 = 3;
 
+/// A call passes through: both sides may take as long as they like, and bytes of a body are no request head.
+const HELD: u8 = 4;
+
+/// Holds a pulse while a call passes through.
+pub(super) struct Held(Arc<Pulse>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.0.store(IDLE, Ordering::Relaxed);
+    }
+}
+
 impl Pulse {
+    /// The request that is whole is passed through, until what is returned is dropped.
+    pub(super) fn hold(self: &Arc<Self>) -> Held {
+        self.0.store(HELD, Ordering::Relaxed);
+        Held(Arc::clone(self))
+    }
+
     /// A request head is whole.
     pub(super) fn asked(&self) {
         self.0.store(ASKED, Ordering::Relaxed);
@@ -137,5 +155,22 @@ mod tests {
         far.write_all(b"GET").await.unwrap();
         watched.read_exact(&mut [0; 3]).await.unwrap();
         assert_eq!(looks(), [false, true, true], "the second request");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_passes_through_is_never_stuck() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let pulse = Arc::new(Pulse::default());
+        let mut watched = Watched::new(near, Arc::clone(&pulse));
+        pulse.asked();
+        let held = pulse.hold();
+        watched.write_all(b"HTTP/1.1 100 Continue").await.unwrap();
+        far.write_all(b"the body").await.unwrap();
+        watched.read_exact(&mut [0; 8]).await.unwrap();
+        assert!(!pulse.is_stuck() && !pulse.is_stuck() && !pulse.is_stuck());
+        drop(held);
+        far.write_all(b"GET").await.unwrap();
+        watched.read_exact(&mut [0; 3]).await.unwrap();
+        assert!(!pulse.is_stuck() && pulse.is_stuck());
     }
 }

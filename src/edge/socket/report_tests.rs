@@ -5,7 +5,7 @@ use super::app::serve_within;
 use super::desk::Desk;
 use super::seats::Limits;
 use super::testing::{Hands, Reply, START, ask, lease, view};
-use crate::engine::testing::{Actor, Notes, Stage};
+use crate::engine::testing::{Actor, Notes, Nowhere, Stage};
 use crate::lifecycle::testing::identity;
 use crate::lifecycle::{Allow, ApiAnswer, Binding, IntegrationId, Status, Who};
 use std::os::unix::net::UnixListener;
@@ -35,13 +35,25 @@ impl Rig {
         let (told, hears) = mpsc::unbounded_channel();
         let names = identity("github");
         let who = Who::Uid(nix::unistd::geteuid().as_raw());
-        let binding = Binding { who, integration: names.integration, provider: names.provider, allow };
+        let binding = Binding {
+            who,
+            integration: names.integration,
+            provider: names.provider,
+            allow,
+            paths: Vec::new(),
+        };
         let stage = Stage::new(vec![binding], vec![view("github", Status::Pending)], Told(told));
         stage.post(view("github", Status::Connected), Some(&lease("github", 7, Some(START))));
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join("app.sock")).unwrap();
         let (clock, stop) = (Arc::new(Hands::new()), CancellationToken::new());
-        let desk = Desk::new(stage.handle.clone(), clock, Arc::new(Notes::default()), stop.clone());
+        let desk = Desk::new(
+            stage.handle.clone(),
+            clock,
+            Arc::new(Notes::default()),
+            Arc::new(Nowhere),
+            stop.clone(),
+        );
         let hour = Duration::from_secs(3600);
         let bounds = Bounds { limits: Limits { all: 64, each: 64 }, head: hour, drain: hour };
         let _thread = serve_within(bounds, listener, desk).unwrap();

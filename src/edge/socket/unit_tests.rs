@@ -3,8 +3,8 @@
 //! Needs root, a kernel with SO_PEERPIDFD, and control groups that may be made; elsewhere nothing is tried.
 
 use super::testing::{Hands, START, lease, view};
-use super::{knows_units, serve_app};
-use crate::engine::testing::{Actor, Notes, Stage};
+use super::{AppDesk, knows_units, serve_app};
+use crate::engine::testing::{Actor, Notes, Nowhere, Stage};
 use crate::lifecycle::testing::identity;
 use crate::lifecycle::{Allow, Binding, NOBODY, Status, UnitRule, Who};
 use std::os::unix::fs::PermissionsExt as _;
@@ -73,6 +73,7 @@ fn rule(text: &str) -> Binding {
         integration: identity.integration,
         provider: identity.provider,
         allow: Allow { token: true, proxy: false },
+        paths: Vec::new(),
     }
 }
 
@@ -99,7 +100,9 @@ async fn a_unit_binding_is_for_the_processes_of_that_unit_alone() {
     let clock = Arc::new(Hands::new());
     clock.set(START);
     let notes = Arc::new(Notes::default());
-    let _thread = serve_app(listener, stage.handle.clone(), clock, notes, stop.clone()).unwrap();
+    let upstream = Arc::new(Nowhere);
+    let desk = AppDesk { handle: stage.handle.clone(), clock, trail: notes, upstream };
+    let _thread = serve_app(listener, desk, stop.clone()).unwrap();
 
     // A dynamic user's uid: it says nothing, the unit says all.
     for (group, uid, heard) in [

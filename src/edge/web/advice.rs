@@ -38,6 +38,8 @@ impl Advice {
             Code::RedirectNotAllowed => &REDIRECT_NOT_ALLOWED,
             Code::TokenUnavailable => &TOKEN_UNAVAILABLE,
             Code::TokenValidationFailed => &TOKEN_VALIDATION_FAILED,
+            Code::UpstreamTimeout => &UPSTREAM_TIMEOUT,
+            Code::UpstreamUnreachable => &UPSTREAM_UNREACHABLE,
             Code::WrongAccount => &WRONG_ACCOUNT,
         }
     }
@@ -185,6 +187,16 @@ const TOKEN_VALIDATION_FAILED: Advice = Advice {
     title: "The provider rejects its own token",
     happened: "You approved the request, but the provider does not accept the token that it issued for it. grantd did not store it and asks the provider to take it back.",
     next: "Begin again with a new link. If it happens again, a scope or a permission is probably missing: show your operator what stands above.",
+};
+const UPSTREAM_TIMEOUT: Advice = Advice {
+    title: "The provider's API did not answer in time",
+    happened: "The call was sent, and the API said nothing for five minutes. Whether it did anything, only the provider knows.",
+    next: "Look at the provider's status page, and try again later.",
+};
+const UPSTREAM_UNREACHABLE: Advice = Advice {
+    title: "The provider's API cannot be reached",
+    happened: "There was no answer from the provider's API: the connection was not made, or broke off.",
+    next: "Try again in a while. If it stays so, look whether this host may reach the provider.",
 };
 const WRONG_ACCOUNT: Advice = Advice {
     title: "Another account authorized this",
