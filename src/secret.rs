@@ -64,6 +64,8 @@ secret_text! {
     Ticket
     /// An OIDC `id_token` as it came (OpenID Connect Core §2).
     IdToken
+    /// What an operator imports: a refresh token, or a key.
+    Imported
     /// An OIDC `nonce` (OpenID Connect Core §3.1.2.1).
     Nonce
 }

@@ -25,6 +25,8 @@ pub(super) enum Verb {
     Providers(ProvidersArgs),
     /// Make a one-time link with which a person connects an integration
     Connect(ConnectArgs),
+    /// Take over a refresh token, or a key, from standard input
+    Import(OneArgs),
     /// List the integrations and how they are
     List(ListArgs),
     /// Show how an integration is

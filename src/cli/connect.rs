@@ -6,7 +6,7 @@
 use super::args::ConnectArgs;
 use super::client::ask;
 use super::end::End;
-use super::terminal;
+use super::{status, terminal};
 use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -22,6 +22,14 @@ struct Started {
     expires_at: Option<String>,
 }
 
+/// A link, or a grant that needs no person and works already.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Connecting {
+    Started(Started),
+    Works { status: Value },
+}
+
 #[derive(Deserialize)]
 struct Connected {
     message: String,
@@ -33,8 +41,14 @@ struct Connected {
 /// As the daemon refuses; 64 where what was pasted is no callback.
 pub(super) async fn connect(args: ConnectArgs) -> Result<(), End> {
     let socket = &args.control.socket;
-    let body = json!({ "integration": args.integration });
-    let started: Started = ask(socket, Method::POST, "/v1/integrations/oauth/start", Some(body)).await?;
+    let path = format!("/v1/integrations/{}/connect", args.integration);
+    let started = match ask(socket, Method::POST, &path, None).await? {
+        Connecting::Started(started) => started,
+        Connecting::Works { status } => {
+            terminal::say(status::shown(status, args.json)?);
+            return Ok(());
+        }
+    };
     if args.paste {
         return paste(socket, &started.auth_url).await;
     }

@@ -16,6 +16,7 @@ mod exec;
 mod explain;
 mod file;
 mod git_credential;
+mod import;
 mod list;
 mod man;
 mod policy;
@@ -64,6 +65,7 @@ async fn perform(verb: Verb) -> Result<(), End> {
         Verb::Policy(args) => policy::policy(&args),
         Verb::Providers(args) => providers::providers(&args),
         Verb::Connect(args) => connect::connect(args).await,
+        Verb::Import(args) => import::import(args).await,
         Verb::List(args) => list::list(args).await,
         Verb::Status(args) => status::status(args).await,
         Verb::Refresh(args) => refresh::refresh(args).await,
@@ -90,6 +92,7 @@ fn runtime(verb: &Verb) -> std::io::Result<tokio::runtime::Runtime> {
         | Verb::Policy(_)
         | Verb::Providers(_)
         | Verb::Connect(_)
+        | Verb::Import(_)
         | Verb::List(_)
         | Verb::Status(_)
         | Verb::Refresh(_)

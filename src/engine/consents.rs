@@ -2,6 +2,7 @@
 //!
 //! Nothing is judged here: links, states and callbacks are `lifecycle/consent.rs`'s, what a code leads to is the machine's.
 
+use super::grants::without_a_person;
 use super::handle::{Going, Landed, Landing, Reply, Start, Started};
 use super::live::{Live, Waiter};
 use super::plan::Planned;
@@ -58,6 +59,7 @@ impl Engine {
 
     fn startable(&self, start: &Start) -> Result<&Planned, Refusal> {
         let planned = self.plan.find(start)?;
+        without_a_person(planned.terms.origin)?;
         if let Some(then) = &start.then {
             self.plan.check_redirect(then)?;
         }
@@ -195,6 +197,6 @@ fn looks_too_long(identity: &Identity) -> Missing {
 }
 
 const MOST_CONSENTS: usize = 10_000;
-const MOST_WAITERS: usize = 4;
+pub(super) const MOST_WAITERS: usize = 4;
 /// A little more than an edge takes for all it asks at once.
 const LONGEST_LOOK: Duration = Duration::from_secs(12);

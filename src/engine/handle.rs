@@ -7,7 +7,7 @@ use crate::lifecycle::{
     Account, ApiAnswer, Callback, Code, Confirmation, Found, Identity, IntegrationId, Invitation, Refusal,
     Revocation, View,
 };
-use crate::secret::{StateToken, Ticket};
+use crate::secret::{Imported, StateToken, Ticket};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -131,6 +131,8 @@ pub(super) enum Ask {
     Validate(IntegrationId, Reply<View>),
     Revoke(IntegrationId, Reply<Ended>),
     Delete(IntegrationId, Reply<Ended>),
+    Import(IntegrationId, Imported, Reply<Landing>),
+    Enable(IntegrationId, Reply<Option<View>>),
     Recover(IntegrationId, Reply<Recovered>),
     Nudge(IntegrationId),
     Answered(IntegrationId, ApiAnswer, u64),
@@ -221,6 +223,22 @@ impl Handle {
     /// `integration_not_found`, `integration_pending`.
     pub async fn delete(&self, integration: &IntegrationId) -> Result<Ended, Refusal> {
         self.ask(|reply| Ask::Delete(integration.clone(), reply)).await
+    }
+
+    /// Takes over a refresh token or a key, and waits until its record is stored, or it is known why it is not.
+    ///
+    /// # Errors
+    /// `integration_not_found`; `invalid_request`; the codes of a consent's end.
+    pub async fn import(&self, integration: &IntegrationId, imported: Imported) -> Result<Landing, Refusal> {
+        self.ask(|reply| Ask::Import(integration.clone(), imported, reply)).await
+    }
+
+    /// Has a grant that needs no person work, also after a revocation; waits for its token. `None`: it needs a person.
+    ///
+    /// # Errors
+    /// `integration_not_found`, `token_unavailable`; `invalid_request` where a key has to be imported.
+    pub async fn enable(&self, integration: &IntegrationId) -> Result<Option<View>, Refusal> {
+        self.ask(|reply| Ask::Enable(integration.clone(), reply)).await
     }
 
     /// Looks again at sealed answers in quarantine, and goes on with one that can be read now.

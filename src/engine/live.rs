@@ -25,6 +25,7 @@ pub(super) struct Live {
     pub(super) leaving: bool,
     pub(super) consents: VecDeque<Waiter>,
     pub(super) refreshes: Vec<(u64, Reply<View>)>,
+    pub(super) enablings: Vec<(u64, Reply<Option<View>>)>,
     pub(super) validations: Vec<Reply<View>>,
     pub(super) endings: Vec<Reply<Ended>>,
 }
@@ -50,6 +51,7 @@ impl Live {
             leaving: false,
             consents: VecDeque::new(),
             refreshes: Vec::new(),
+            enablings: Vec::new(),
             validations: Vec::new(),
             endings: Vec::new(),
         }
@@ -67,13 +69,19 @@ impl Live {
         if self.machine.is_busy() {
             return;
         }
-        if self.refreshes.is_empty() && self.validations.is_empty() && self.endings.is_empty() {
+        let orders =
+            self.refreshes.len() + self.enablings.len() + self.validations.len() + self.endings.len();
+        if orders == 0 {
             return;
         }
         let view = self.machine.view(now);
         for (before, reply) in self.refreshes.drain(..) {
             let fresh = self.machine.refreshes() > before;
             answer(reply, if fresh { Ok(view.clone()) } else { Err(not_refreshed(&view)) });
+        }
+        for (before, reply) in self.enablings.drain(..) {
+            let fresh = self.machine.refreshes() > before;
+            answer(reply, if fresh { Ok(Some(view.clone())) } else { Err(not_refreshed(&view)) });
         }
         let validated = if self.machine.is_validating() { 0 } else { self.validations.len() };
         for reply in self.validations.drain(..validated) {

@@ -5,6 +5,7 @@
 
 mod board;
 mod consents;
+mod grants;
 mod handle;
 mod live;
 mod orders;

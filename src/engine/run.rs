@@ -173,6 +173,8 @@ impl Engine {
             Ask::Validate(id, reply) => self.validate(&id, reply),
             Ask::Revoke(id, reply) => self.revoke(&id, reply),
             Ask::Delete(id, reply) => self.delete(&id, reply),
+            Ask::Import(id, imported, reply) => self.import(&id, imported, reply),
+            Ask::Enable(id, reply) => self.enable(&id, reply),
             Ask::Recover(id, reply) => self.recover(&id, reply),
             Ask::Nudge(id) => self.feed(&id, Event::RotationAsked { by: Asker::App }),
             Ask::Answered(id, answer, issue) => self.api_answered(&id, answer, issue),

@@ -6,7 +6,7 @@ use crate::lifecycle::{
     ApiAnswer, AuditEvent, Binding, Callback, Code, Confirmation, Heard, IntegrationId, Invitation, Lease,
     Refusal, View,
 };
-use crate::secret::Ticket;
+use crate::secret::{Imported, Ticket};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
@@ -35,6 +35,12 @@ pub(crate) trait Actor: Send + 'static {
         Err(unknown())
     }
     fn delete(&mut self, _integration: IntegrationId) -> Result<Ended, Refusal> {
+        Err(unknown())
+    }
+    fn import(&mut self, _integration: IntegrationId, _imported: &Imported) -> Result<Landing, Refusal> {
+        Err(unknown())
+    }
+    fn enable(&mut self, _integration: IntegrationId) -> Result<Option<View>, Refusal> {
         Err(unknown())
     }
     fn nudge(&mut self, _integration: IntegrationId) {}
@@ -134,6 +140,8 @@ fn answer(actor: &mut impl Actor, ask: Ask) {
         Ask::Validate(integration, reply) => reply.send(actor.validate(integration)).is_ok(),
         Ask::Revoke(integration, reply) => reply.send(actor.revoke(integration)).is_ok(),
         Ask::Delete(integration, reply) => reply.send(actor.delete(integration)).is_ok(),
+        Ask::Import(id, imported, reply) => reply.send(actor.import(id, &imported)).is_ok(),
+        Ask::Enable(id, reply) => reply.send(actor.enable(id)).is_ok(),
         Ask::Recover(_, reply) => reply.send(Err(unknown())).is_ok(),
         Ask::Nudge(integration) | Ask::Due(integration) => {
             actor.nudge(integration);

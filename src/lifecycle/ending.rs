@@ -59,8 +59,8 @@ impl Integration {
         let deletes = deletes || matches!(&self.life, Life::Revoked(ending) if ending.deletes);
         self.mark.standing = if deletes { Standing::Deleting } else { Standing::Revoking };
         self.withdraw();
-        let dialect = &self.terms.dialect;
-        let late = self.unverified.drain(..).filter_map(|sealed| tokens_of(&sealed, dialect)).collect();
+        let terms = &self.terms;
+        let late = self.unverified.drain(..).filter_map(|sealed| tokens_of(&sealed, terms)).collect();
         let cleared = match &mut self.life {
             Life::Revoked(ending) => ending.cleared.take(),
             Life::Restoring(_) | Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => None,

@@ -1,7 +1,7 @@
 //! What may happen to an integration. Events are past tense; time comes beside them, never inside.
 
 use super::{Account, ApiAnswer, Found, Op, Record, Sealed, Spent};
-use crate::secret::{AuthCode, Nonce, PkceVerifier};
+use crate::secret::{AuthCode, Imported, Nonce, PkceVerifier};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ pub enum Event {
         /// The lease that was used (`Lease::issue`).
         issue: u64,
     },
+    /// An operator brought a refresh token, or a key.
+    Imported(Imported),
     /// A sealed answer from quarantine can be read now (`Integration::recovery`). Ignored if it was overtaken meanwhile.
     Recovered(Arc<Sealed>),
     /// An effect ended. Ignored if `op` is stale.

@@ -8,7 +8,9 @@ use super::life::{Accepted, Flight, Fresh, Kind, Life, Step};
 use super::machine::Integration;
 use super::outcome::{Issued, Outcome};
 use super::spend::{REVOKED_MEANWHILE, SELDOM, record_of};
-use super::{Account, Code, Completion, ConsentEnd, Effect, Mark, Sealed, Standing, Trial, id_token, policy};
+use super::{
+    Account, Code, Completion, ConsentEnd, Effect, Mark, Purpose, Sealed, Standing, Trial, id_token, policy,
+};
 use crate::time::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -241,7 +243,10 @@ impl Integration {
         if fresh.attempts == 0 {
             self.tell_refused(code, detail);
         }
-        self.give_back(Tokens::of_issued(&fresh.issued));
+        if !is_a_copy(fresh) {
+            return self.give_back(Tokens::of_issued(&fresh.issued));
+        }
+        self.tidy();
     }
 
     fn give_back(&mut self, tokens: Tokens) {
@@ -255,6 +260,15 @@ impl Integration {
         let op = self.op();
         self.flight = Some(Flight::Rejecting(op));
         self.out.push(tokens.effect(op));
+    }
+}
+
+/// An imported refresh token that still is what it was, or a key: somebody else may live by it.
+fn is_a_copy(fresh: &Fresh) -> bool {
+    match (&fresh.sealed.presented, &fresh.issued.refresh_token) {
+        (Some(presented), Some(now)) => presented.ct_eq(now),
+        (Some(_), None) => true,
+        (None, _) => fresh.sealed.purpose == Purpose::Import,
     }
 }
 

@@ -245,7 +245,7 @@ impl Integration {
     /// The write id is taken. By a revocation that a crash made forgotten, perhaps: only a later consent outlasts that.
     fn collided(&mut self, theirs: &Record, now: Timestamp) {
         let Some(Unstored { sealed, .. }) = &self.unstored else { return };
-        let outlasts = sealed.purpose == Purpose::Exchange && sealed.answer.received_at > theirs.written_at;
+        let outlasts = sealed.purpose != Purpose::Refresh && sealed.answer.received_at > theirs.written_at;
         if theirs.status == RecordStatus::Revoked && !outlasts {
             self.drop_unstored();
             return self.revoke();

@@ -50,6 +50,16 @@ pub(super) enum Spend {
     Refresh(Doubted),
     /// An authorization code.
     Exchange(Arc<Exchange>),
+    /// What an operator brought.
+    Import(Import),
+}
+
+/// What an operator brought, as it is sealed.
+#[derive(Clone, Debug)]
+pub(super) struct Import {
+    pub(super) sealed: Arc<Sealed>,
+    /// Tries so far; nobody waits for any but the first.
+    pub(super) attempts: u32,
 }
 
 /// The one spend that is in flight, from the claim to the scrubbed slot (invariant 1).
@@ -59,6 +69,10 @@ pub(super) enum Flight {
     Claiming(Op, Spend),
     /// Making the intent durable.
     Intending(Op, Spend),
+    /// Making durable what an operator brought, before it is spent.
+    Importing(Op, Import),
+    /// What an operator brought before a crash could not be sent: again then.
+    Holding(Timestamp, Import),
     /// At the provider.
     Spending(Op, Spend),
     /// Making the answer durable. If it answers a refresh token: what is in doubt if it cannot be read.
@@ -278,25 +292,40 @@ impl Step {
     }
 }
 
+impl Spend {
+    /// Whether somebody waits for its end.
+    pub(super) const fn is_awaited(&self) -> bool {
+        match self {
+            Self::Refresh(_) => false,
+            Self::Exchange(_) => true,
+            Self::Import(import) => import.attempts == 0,
+        }
+    }
+}
+
 impl Flight {
     pub(super) const fn op(&self) -> Option<Op> {
         match self {
             Self::Claiming(op, _)
             | Self::Intending(op, _)
             | Self::Spending(op, _)
+            | Self::Importing(op, _)
             | Self::Sealing(op, ..)
             | Self::Accepting(op, _)
             | Self::Reviving(op, _)
             | Self::Rejecting(op)
             | Self::Tidying(op) => Some(*op),
             Self::Rereading(step, _) | Self::Verifying(step, _) => step.op(),
+            Self::Holding(..) => None,
         }
     }
 
     pub(super) const fn until(&self) -> Option<Timestamp> {
         match self {
             Self::Rereading(step, _) | Self::Verifying(step, _) => step.until(),
+            Self::Holding(at, _) => Some(*at),
             Self::Claiming(..)
+            | Self::Importing(..)
             | Self::Intending(..)
             | Self::Spending(..)
             | Self::Sealing(..)

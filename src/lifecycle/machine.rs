@@ -13,8 +13,8 @@ use super::life::{
 use super::spend::STOPPING;
 use super::validation::Validation;
 use super::{
-    Asker, Code, Completion, Doubted, Effect, Effects, Entry, Event, Exchange, Identity, Lease, Mark, Op,
-    Outage, Record, Revocation, Rotation, Sealed, Terms, policy,
+    Asker, Code, Completion, Doubted, Effect, Effects, Entry, Event, Identity, Lease, Mark, Op, Outage,
+    Record, Revocation, Rotation, Sealed, Terms, policy,
 };
 use crate::time::Timestamp;
 use std::collections::VecDeque;
@@ -36,7 +36,9 @@ pub struct Integration {
     pub(super) grant: Option<Arc<Record>>,
     pub(super) served: Option<Served>,
     pub(super) flight: Option<Flight>,
-    pub(super) waiting: VecDeque<Arc<Exchange>>,
+    pub(super) waiting: VecDeque<Spend>,
+    /// The tries of the import in flight after which nobody waits for it; 0 for everything else.
+    pub(super) unheard: u32,
     /// Whether the provider has refused the newest refresh token, and a crash came before the store was read for a newer one.
     pub(super) refused: bool,
     /// Consents that a crash left sealed and undecided.
@@ -93,6 +95,7 @@ impl Integration {
             served: None,
             flight: None,
             waiting: VecDeque::new(),
+            unheard: 0,
             refused: false,
             unverified: VecDeque::new(),
             doubted: None,
@@ -232,7 +235,8 @@ impl Integration {
             Event::EnablingAsked => self.enable(now),
             Event::RevocationAsked { by: _ } => self.revoke(),
             Event::DeletionAsked => self.delete(),
-            Event::CodeReceived(exchange) => self.waiting.push_back(Arc::from(exchange)),
+            Event::CodeReceived(exchange) => self.waiting.push_back(Spend::Exchange(Arc::from(exchange))),
+            Event::Imported(imported) => self.imported(&imported, now),
             Event::ApiAnswered { answer, issue } => self.api_answered(&answer, issue, now),
             Event::Recovered(sealed) => self.recovered(sealed),
             Event::Done { op, end } => self.done(op, end, now),
@@ -271,8 +275,8 @@ impl Integration {
         if resting && let Some(sealed) = self.unverified.pop_front() {
             return self.take_up(sealed, now);
         }
-        if resting && let Some(exchange) = self.waiting.pop_front() {
-            self.begin_exchange(exchange);
+        if resting && let Some(spend) = self.waiting.pop_front() {
+            self.claim(spend);
         } else if self.refused && self.unstored.is_none() && matches!(self.life, Life::Connected) {
             self.reread(0);
         } else if resting && self.unstored.is_none() && self.is_stranded() {
@@ -418,7 +422,7 @@ impl Integration {
     /// Whether a spend may be sent: it may not once the daemon stops or the grant ends. Only a later consent is still exchanged.
     pub(super) const fn may_begin(&self, spend: &Spend) -> bool {
         let ends = match (&self.life, spend) {
-            (Life::Revoked(ending), Spend::Exchange(_)) => !ending.stage.is_resting(),
+            (Life::Revoked(ending), Spend::Exchange(_) | Spend::Import(_)) => !ending.stage.is_resting(),
             (Life::Revoked(_), Spend::Refresh(_)) => true,
             (Life::Restoring(_) | Life::Unconnected(_) | Life::Connected | Life::NeedsReauth, _) => false,
         };

@@ -110,6 +110,7 @@ impl Integration {
             Spend::Refresh(_) if self.terms.origin.is_repeatable() => "mint",
             Spend::Refresh(_) => "refresh",
             Spend::Exchange(_) => "exchange",
+            Spend::Import(_) => "import",
         }
     }
 }

@@ -18,6 +18,7 @@ mod fresh;
 mod health;
 mod id_token;
 mod identity;
+mod import;
 mod keep;
 mod life;
 mod machine;
@@ -44,6 +45,8 @@ mod writes;
 mod complaints;
 #[cfg(test)]
 mod deletions;
+#[cfg(test)]
+mod imports;
 #[cfg(test)]
 mod mints;
 #[cfg(test)]

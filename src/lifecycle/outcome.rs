@@ -49,6 +49,22 @@ pub(super) struct Issued {
     pub(super) connected_account: Option<String>,
 }
 
+impl Issued {
+    /// A key that an operator brought: it does not expire, unless the configuration says so.
+    pub(super) fn of_key(key: &str) -> Self {
+        Self {
+            access_token: AccessToken::new(key),
+            token_type: "Bearer".into(),
+            expires_in: None,
+            refresh_token: None,
+            refresh_token_expires_in: None,
+            scope: None,
+            id_token: None,
+            connected_account: None,
+        }
+    }
+}
+
 /// Says what an answer means.
 #[must_use]
 pub(super) fn classify(answer: &Answer, dialect: &Dialect) -> Outcome {

@@ -5,13 +5,14 @@
 
 use super::debt::{Debt, Tokens};
 use super::doubt::presentation_of;
-use super::life::{Ending, Flight, Fresh, Kind, Life, Restoring, Retry, Step};
+use super::import::outcome_of;
+use super::life::{Ending, Flight, Fresh, Import, Kind, Life, Restoring, Retry, Step};
 use super::machine::Integration;
-use super::outcome::{Issued, Outcome, classify};
+use super::outcome::{Issued, Outcome};
 use super::spend::{record_of, rotates};
 use super::{
-    Completion, Dialect, Doubted, Effect, Found, Loaded, Mark, Op, Purpose, Record, RecordStatus, Sealed,
-    SlotFate, Standing, policy,
+    Completion, Doubted, Effect, Found, Loaded, Mark, Op, Origin, Purpose, Record, RecordStatus, Sealed,
+    SlotFate, Standing, Terms, policy,
 };
 use crate::time::Timestamp;
 use std::collections::VecDeque;
@@ -41,9 +42,10 @@ impl Left {
     /// What one more answer adds.
     fn and(mut self, sealed: Arc<Sealed>, outcome: Outcome) -> Self {
         match (sealed.purpose, outcome) {
+            (Purpose::Import, _) if !sealed.accepted => self.consents.push_back(sealed),
             (Purpose::Exchange, Outcome::Issued(_)) if !sealed.accepted => self.consents.push_back(sealed),
             // Whatever was sealed before it led to it, or is over by it; but for a refresh token that is still the newest.
-            (Purpose::Refresh | Purpose::Exchange, Outcome::Issued(issued)) => {
+            (Purpose::Refresh | Purpose::Exchange | Purpose::Import, Outcome::Issued(issued)) => {
                 let rotated = rotates(&sealed, &issued);
                 let older = self.base.as_ref().filter(|_| rotated).map(|(older, _)| older.generation);
                 let overtaken = older.or(self.overtaken);
@@ -143,7 +145,7 @@ impl Integration {
     fn left(&self, found: Found) -> Left {
         let mut left = Left::default();
         for sealed in found.answers {
-            let outcome = classify(&sealed.answer, &self.terms.dialect);
+            let outcome = outcome_of(&sealed, &self.terms);
             left = left.and(sealed, outcome);
         }
         let marked = found.mark.doubt.filter(|doubt| !left.is_over(doubt));
@@ -151,7 +153,7 @@ impl Integration {
             Purpose::Refresh => {
                 Some(Doubted { generation: intent.generation, since: intent.at, attempts: intent.attempt })
             }
-            Purpose::Exchange | Purpose::Revocation => intent.doubt,
+            Purpose::Exchange | Purpose::Import | Purpose::Revocation => intent.doubt,
         });
         left.doubt = intended.or(marked).or(left.doubt);
         left
@@ -160,14 +162,17 @@ impl Integration {
     /// A consent whose answer was sealed before a crash: goes on as if it had just been sealed. Nobody waits for its end any more:
     /// the first attempt counts as told.
     pub(super) fn take_up(&mut self, sealed: Arc<Sealed>, now: Timestamp) {
-        if let Outcome::Issued(issued) = classify(&sealed.answer, &self.terms.dialect) {
+        if sealed.purpose == Purpose::Import && self.terms.origin != Origin::Key {
+            return self.take_up_import(Import { sealed, attempts: 1 });
+        }
+        if let Outcome::Issued(issued) = outcome_of(&sealed, &self.terms) {
             self.check_fresh(Fresh { sealed, issued, durable: true, attempts: 1 }, now);
         }
     }
 
     fn restore_ending(&mut self, left: Left, now: Timestamp) {
-        let dialect = &self.terms.dialect;
-        let late = left.consents.iter().filter_map(|sealed| tokens_of(sealed, dialect)).collect();
+        let terms = &self.terms;
+        let late = left.consents.iter().filter_map(|sealed| tokens_of(sealed, terms)).collect();
         let deletes = self.mark.standing == Standing::Deleting;
         self.life = Life::Revoked(Ending { deletes, ..Ending::of(late) });
         self.note("resumed", if deletes { "deletion" } else { "revocation" });
@@ -319,8 +324,8 @@ pub(super) fn is_worth_keeping(sealed: &Sealed) -> bool {
     (200..300).contains(&sealed.answer.status) && !sealed.answer.body.is_empty()
 }
 
-pub(super) fn tokens_of(sealed: &Sealed, dialect: &Dialect) -> Option<Tokens> {
-    match classify(&sealed.answer, dialect) {
+pub(super) fn tokens_of(sealed: &Sealed, terms: &Terms) -> Option<Tokens> {
+    match outcome_of(sealed, terms) {
         Outcome::Issued(issued) => Some(Tokens::of_issued(&issued)),
         Outcome::InvalidGrant
         | Outcome::ClientRejected(_)

@@ -19,6 +19,8 @@ pub enum Purpose {
     Exchange,
     /// A refresh token becomes the next tokens (RFC 6749 §6).
     Refresh,
+    /// An operator brought a refresh token or a key: the body is the text itself.
+    Import,
     /// No answer, but what a provider that did not answer must still be told of (RFC 7009); nothing is spent for it.
     Revocation,
 }

@@ -4,13 +4,14 @@
 //! (invariant 3). Both kinds share the tail. A refresh token in doubt is presented again only when `policy.rs` says so.
 
 use super::doubt::presentation_of;
-use super::life::{Accepted, Doubt, Flight, Fresh, Kind, Life, Phase, Spend, Step, Unstored};
+use super::import::outcome_of;
+use super::life::{Accepted, Doubt, Flight, Fresh, Import, Kind, Life, Phase, Spend, Step, Unstored};
 use super::machine::Integration;
-use super::outcome::{Issued, Outcome, classify};
+use super::outcome::{Issued, Outcome};
 use super::restore::is_worth_keeping;
 use super::{
-    Account, AccountChange, Answer, Code, Completion, ConsentEnd, Doubted, Effect, Exchange, Intent, Loaded,
-    Purpose, Record, RecordStatus, Sealed, Spent, Standing, policy,
+    Account, AccountChange, Answer, Code, Completion, ConsentEnd, Doubted, Effect, Intent, Loaded, Purpose,
+    Record, RecordStatus, Sealed, Spent, Standing, policy,
 };
 use crate::secret::{Nonce, RefreshToken};
 use crate::time::Timestamp;
@@ -26,12 +27,9 @@ impl Integration {
         self.claim(Spend::Refresh(self.doubt.map_or(first, again)));
     }
 
-    pub(super) fn begin_exchange(&mut self, exchange: Arc<Exchange>) {
-        self.claim(Spend::Exchange(exchange));
-    }
-
-    fn claim(&mut self, spend: Spend) {
+    pub(super) fn claim(&mut self, spend: Spend) {
         self.note("spending", self.kind_of(&spend));
+        self.unheard = if let Spend::Import(import) = &spend { import.attempts } else { 0 };
         let op = self.op();
         self.flight = Some(Flight::Claiming(op, spend));
         self.out.push(Effect::Claim { op, generation: self.newest_generation() });
@@ -41,6 +39,7 @@ impl Integration {
         match self.flight.take() {
             Some(Flight::Rereading(Step::Until(at), attempts)) if at <= now => self.reread(attempts),
             Some(Flight::Verifying(Step::Until(at), fresh)) if at <= now => self.verify(fresh),
+            Some(Flight::Holding(at, import)) if at <= now => self.take_up_import(import),
             other => self.flight = other,
         }
     }
@@ -48,7 +47,9 @@ impl Integration {
     pub(super) fn flight_done(&mut self, end: Completion, now: Timestamp) {
         let Some(flight) = self.flight.take() else { return };
         match (flight, end) {
-            (Flight::Claiming(_, spend), Completion::Claimed) if self.may_begin(&spend) => self.intend(spend),
+            (Flight::Claiming(_, spend), Completion::Claimed) if self.may_begin(&spend) => {
+                self.prepare(spend);
+            }
             (Flight::Claiming(_, spend), Completion::Claimed) => {
                 self.called_off(&spend);
                 self.release();
@@ -64,6 +65,7 @@ impl Integration {
             (Flight::Intending(_, spend), Completion::IntentFailed(fault)) => {
                 self.not_begun(&spend, Kind::Sealing, fault.word(), now);
             }
+            (Flight::Importing(_, import), end) => self.import_sealed(import, &end, now),
             (Flight::Spending(_, spend), Completion::Answered(spent)) => self.answered(&spend, spent, now),
             (Flight::Sealing(_, sealed, asked), Completion::SealFailed(fault)) => {
                 self.fail(Kind::Sealing, fault.word(), now);
@@ -84,7 +86,14 @@ impl Integration {
         }
     }
 
-    fn intend(&mut self, spend: Spend) {
+    fn prepare(&mut self, spend: Spend) {
+        match &spend {
+            Spend::Import(import) if import.attempts == 0 => self.seal_import(import),
+            Spend::Import(_) | Spend::Refresh(_) | Spend::Exchange(_) => self.intend(spend),
+        }
+    }
+
+    pub(super) fn intend(&mut self, spend: Spend) {
         let op = self.op();
         let intent = match &spend {
             Spend::Refresh(Doubted { generation, since, attempts }) => Intent {
@@ -94,7 +103,7 @@ impl Integration {
                 at: *since,
                 doubt: None,
             },
-            Spend::Exchange(_) => Intent {
+            Spend::Exchange(_) | Spend::Import(_) => Intent {
                 purpose: Purpose::Exchange,
                 generation: self.newest_generation(),
                 attempt: 1,
@@ -109,7 +118,7 @@ impl Integration {
     /// Nothing was sent, and nothing will be: a person who waits for it is told.
     fn called_off(&mut self, spend: &Spend) {
         self.note("called_off", "");
-        if let Spend::Exchange(_) = spend {
+        if spend.is_awaited() {
             let (code, detail) = match self.life {
                 Life::Revoked(_) => (Code::IntegrationRevoked, REVOKED_MEANWHILE),
                 Life::Restoring(_) | Life::Unconnected(_) | Life::Connected | Life::NeedsReauth => {
@@ -126,6 +135,7 @@ impl Integration {
             Spend::Exchange(exchange) => {
                 self.out.push(Effect::Exchange { op, exchange: Arc::clone(exchange) });
             }
+            Spend::Import(import) => return self.push_import(import),
             Spend::Refresh(_) if self.terms.origin.is_repeatable() => self.push_mint(op),
             Spend::Refresh(_) => {
                 let newest = self.grant.as_ref().and_then(|grant| grant.refresh_token.as_ref());
@@ -141,7 +151,8 @@ impl Integration {
         self.release();
         match spend {
             Spend::Refresh(_) => self.back_off(kind, cause, None, now),
-            Spend::Exchange(_) => {
+            Spend::Import(import) if import.attempts > 0 => self.hold_import(import, cause, now),
+            Spend::Exchange(_) | Spend::Import(_) => {
                 self.note("consent_failed", cause);
                 self.tell_refused(
                     Code::TokenUnavailable,
@@ -159,6 +170,10 @@ impl Integration {
                 self.tidy();
             }
             (Spend::Refresh(asked), Spent::Lost(fault)) => self.unanswered(*asked, fault.word(), now),
+            (Spend::Import(import), Spent::NotSent(fault)) => {
+                self.import_unanswered(import, fault, false, now);
+            }
+            (Spend::Import(import), Spent::Lost(fault)) => self.import_unanswered(import, fault, true, now),
             (Spend::Exchange(_), Spent::NotSent(fault) | Spent::Lost(fault)) => {
                 self.note("consent_failed", fault.word());
                 self.tell_refused(
@@ -194,6 +209,7 @@ impl Integration {
                 },
                 ..base
             },
+            Spend::Import(import) => self.answer_to_import(import, base),
             Spend::Refresh(_) => Sealed {
                 purpose: Purpose::Refresh,
                 account: grant.map(|grant| grant.account.clone()).unwrap_or_default(),
@@ -205,7 +221,7 @@ impl Integration {
         };
         let asked = match spend {
             Spend::Refresh(asked) => Some(*asked),
-            Spend::Exchange(_) => None,
+            Spend::Exchange(_) | Spend::Import(_) => None,
         };
         let (op, sealed) = (self.op(), Arc::new(sealed));
         self.sealed_up_to = self.sealed_up_to.max(sealed.generation);
@@ -213,17 +229,26 @@ impl Integration {
         self.push_seal(op, sealed);
     }
 
-    fn open(&mut self, sealed: Arc<Sealed>, asked: Option<Doubted>, durable: bool, now: Timestamp) {
+    pub(super) fn open(
+        &mut self,
+        sealed: Arc<Sealed>,
+        asked: Option<Doubted>,
+        durable: bool,
+        now: Timestamp,
+    ) {
         self.unreadable = None;
-        match (classify(&sealed.answer, &self.terms.dialect), sealed.purpose) {
+        match (outcome_of(&sealed, &self.terms), sealed.purpose) {
             (Outcome::Issued(issued), _) => self.issued(sealed, issued, durable, now),
             (outcome, Purpose::Exchange) => {
                 if matches!(outcome, Outcome::Ambiguous(_)) {
                     self.quarantine(&sealed);
                 }
-                self.exchange_refused(&outcome);
+                match sealed.presented {
+                    Some(_) => self.import_refused(&outcome, &Import { attempts: self.unheard, sealed }),
+                    None => self.exchange_refused(&outcome),
+                }
             }
-            (_, Purpose::Revocation) => self.tidy(),
+            (_, Purpose::Revocation | Purpose::Import) => self.tidy(),
             (Outcome::InvalidGrant, Purpose::Refresh) if self.terms.origin.keeps_record() => self.reread(0),
             (Outcome::InvalidGrant, Purpose::Refresh) => {
                 self.back_off(Kind::Client, "invalid_grant", Some(policy::HOUR), now);
@@ -254,7 +279,9 @@ impl Integration {
 
     fn issued(&mut self, sealed: Arc<Sealed>, issued: Box<Issued>, durable: bool, now: Timestamp) {
         match sealed.purpose {
-            Purpose::Exchange => self.check_fresh(Fresh { sealed, issued, durable, attempts: 0 }, now),
+            Purpose::Exchange | Purpose::Import => {
+                self.check_fresh(Fresh { sealed, issued, durable, attempts: self.unheard }, now);
+            }
             Purpose::Refresh => self.refreshed(sealed, *issued, durable, now),
             Purpose::Revocation => self.tidy(),
         }
@@ -366,6 +393,8 @@ impl Integration {
             Some(Flight::Verifying(Step::Until(_), fresh)) => {
                 self.reject(&fresh, Code::IntegrationRevoked, REVOKED_MEANWHILE);
             }
+            // It was not spent: whoever brought it has it.
+            Some(Flight::Holding(..)) => self.tidy(),
             other => self.flight = other,
         }
     }
@@ -413,9 +442,11 @@ impl Integration {
 /// Whether an answer's refresh token is another than the one presented.
 pub(super) fn rotates(sealed: &Sealed, issued: &Issued) -> bool {
     match (&issued.refresh_token, &sealed.presented) {
+        // What came of a consent or an import is a grant of its own.
+        _ if sealed.purpose != Purpose::Refresh => true,
         (Some(fresh), Some(presented)) => !fresh.ct_eq(presented),
         (Some(_), None) => true,
-        (None, _) => sealed.purpose == Purpose::Exchange,
+        (None, _) => false,
     }
 }
 

@@ -119,6 +119,7 @@ pub(crate) fn event(event: &Event) -> String {
         Event::RevocationAsked { .. } => "RevocationAsked".into(),
         Event::DeletionAsked => "DeletionAsked".into(),
         Event::EnablingAsked => "EnablingAsked".into(),
+        Event::Imported(_) => "Imported".into(),
         Event::CodeReceived(_) => "CodeReceived".into(),
         Event::Recovered(_) => "Recovered".into(),
         Event::ClockSetBack(by) => format!("ClockSetBack by {by:?}"),

@@ -94,6 +94,8 @@ fn router(desk: ControlDesk) -> Router {
         .route("/v1/integrations/{integration}/refresh", post(orders::refresh))
         .route("/v1/integrations/{integration}/validate", post(orders::validate))
         .route("/v1/integrations/{integration}/revoke", post(orders::revoke))
+        .route("/v1/integrations/{integration}/connect", post(orders::connect))
+        .route("/v1/integrations/{integration}/import", post(orders::import))
         .route("/v1/integrations/{integration}/recover", post(orders::recover))
         .route("/v1/reload", post(orders::reload))
         .route("/v1/audit", get(orders::audit))

@@ -9,7 +9,7 @@ use crate::engine::{Going, Landed, Landing, Recovered, Start, Started};
 use crate::lifecycle::{
     Account, Bearer, Callback, Code, Confirmation, Identity, IntegrationId, ProviderId, Refusal, View,
 };
-use crate::secret::Ticket;
+use crate::secret::{Imported, Ticket};
 use crate::time::Timestamp;
 use axum::body::Body;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
@@ -54,13 +54,16 @@ pub(super) async fn callback(
 ) -> Outcome {
     let callback = Callback::from_json(&body?, Bearer::Operator)?;
     let landing = desk.handle.callback(callback).await?;
-    let Landing { identity, provider_name, .. } = &landing;
-    let answer = json_of(&Ended {
+    Ok(about(Some(landing.identity.clone()), ended(&landing)))
+}
+
+fn ended(landing: &Landing) -> Response<Body> {
+    let Landing { identity, provider_name, .. } = landing;
+    json_of(&Ended {
         success: true,
         message: message(&landing.landed),
         integration: Named { id: &identity.integration, name: provider_name, provider: &identity.provider },
-    });
-    Ok(about(Some(identity.clone()), answer))
+    })
 }
 
 pub(super) async fn list(State(desk): State<ControlDesk>) -> Outcome {
@@ -116,6 +119,44 @@ pub(super) async fn delete(
     let integration = named(name)?;
     let ended = desk.handle.delete(&integration).await?;
     Ok(json_of(&Revoked { view: &ended.view, upstream: ended.upstream.word() }))
+}
+
+/// What needs no person works at once; for everything else a link is made.
+pub(super) async fn connect(
+    State(desk): State<ControlDesk>,
+    name: Result<Path<String>, PathRejection>,
+) -> Outcome {
+    let integration = named(name)?;
+    if let Some(view) = desk.handle.enable(&integration).await? {
+        return Ok(json_of(&Enabled { status: &view }));
+    }
+    let wanted = Start {
+        integration: Some(integration.to_string()),
+        provider: None,
+        organization: None,
+        scopes: Vec::new(),
+        then: None,
+    };
+    let Started { ticket, state, expires_at } = desk.handle.start(wanted).await?;
+    let auth_url = link(&desk.public_url.load(), &ticket);
+    Ok(json_of(&Begun { success: true, auth_url: &auth_url, state: state.expose_secret(), expires_at }))
+}
+
+/// A refresh token or a key that an operator brings.
+pub(super) async fn import(
+    State(desk): State<ControlDesk>,
+    name: Result<Path<String>, PathRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Outcome {
+    let integration = named(name)?;
+    let wanted: ImportBody = serde_json::from_slice(&body?).map_err(|_shape| not_an_import())?;
+    let imported = Imported::new(wanted.token);
+    let text = imported.expose_secret();
+    if text.trim().is_empty() || text.contains(char::is_control) {
+        return Err(not_an_import().into());
+    }
+    let landing = desk.handle.import(&integration, imported).await?;
+    Ok(ended(&landing))
 }
 
 pub(super) async fn recover(
@@ -208,6 +249,17 @@ struct Begun<'a> {
     auth_url: &'a str,
     state: &'a str,
     expires_at: Timestamp,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImportBody {
+    token: String,
+}
+
+#[derive(Serialize)]
+struct Enabled<'a> {
+    status: &'a View,
 }
 
 #[derive(Serialize)]
@@ -308,6 +360,10 @@ fn not_found() -> Denial {
 
 fn not_a_number() -> Refusal {
     Refusal::new(Code::InvalidRequest, "after is the number of the last event that is known, once")
+}
+
+fn not_an_import() -> Refusal {
+    Refusal::new(Code::InvalidRequest, "the body is not an object of token, which is one line of text")
 }
 
 fn not_a_start() -> Refusal {

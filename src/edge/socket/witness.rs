@@ -83,6 +83,8 @@ fn order(request: &Request) -> Option<&'static str> {
         "validate" => Some("validate_asked"),
         "{integration}" => Some("delete_asked"),
         "revoke" => Some("revoke_asked"),
+        "connect" => Some("connect_asked"),
+        "import" => Some("import_asked"),
         "recover" => Some("recover_asked"),
         "reload" => Some("reload_asked"),
         _ => None,
