@@ -33,6 +33,7 @@ mod permissions;
 mod policies;
 mod preflight;
 mod programs;
+mod proxying;
 mod reloading;
 mod revoking;
 mod rotating;

@@ -27,4 +27,4 @@ pub use repository::Repository;
 pub use setup::{Config, World, binding, peers_home, shared_group};
 pub use standin::Standin;
 pub use vault::Vault;
-pub use waiting::{Stopwatch, eventually, never, within};
+pub use waiting::{Stopwatch, block_on, eventually, never, runtime, within};
