@@ -328,6 +328,7 @@ const EXPOSING: &[&str] = &[
     "src/edge/provider/machine.rs",
     "src/edge/provider/requests.rs",
     "src/edge/provider/sign_in.rs",
+    "src/edge/provider/static_key.rs",
     "src/edge/socket/orders.rs",
     "src/edge/spool/cell.rs",
     "src/edge/store/aws.rs",

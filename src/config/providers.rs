@@ -95,6 +95,8 @@ pub enum RevokeStyle {
     Bearer,
     /// `DELETE` with the access token as Bearer.
     DeleteBearer,
+    /// `POST` with the token in the path, where `revoke_url` has `{token}`.
+    TokenInPath,
     /// There is no way.
     Unsupported,
 }
@@ -248,6 +250,7 @@ fn revoke(reader: &mut Reader<'_>, section: &mut Section) -> RevokeStyle {
         ("rfc7009", RevokeStyle::Rfc7009),
         ("delete-json", RevokeStyle::DeleteJson),
         ("bearer", RevokeStyle::Bearer),
+        ("token-in-path", RevokeStyle::TokenInPath),
         ("delete-bearer", RevokeStyle::DeleteBearer),
         ("unsupported", RevokeStyle::Unsupported),
     ];

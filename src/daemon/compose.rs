@@ -255,6 +255,7 @@ fn registration(provider: &ProviderConfig, client_secret: Credential) -> Registr
             RevokeStyle::Rfc7009 => Revoke::Rfc7009,
             RevokeStyle::DeleteJson => Revoke::DeleteJson,
             RevokeStyle::Bearer => Revoke::Bearer,
+            RevokeStyle::TokenInPath => Revoke::TokenInPath,
             RevokeStyle::DeleteBearer => Revoke::DeleteBearer,
             RevokeStyle::Unsupported => Revoke::Unsupported,
         },

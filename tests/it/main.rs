@@ -25,6 +25,7 @@ mod deleting;
 mod demo;
 mod disks;
 mod ending;
+mod granting;
 mod leaking;
 mod outage;
 mod outlasting;

@@ -102,8 +102,9 @@ function configuration() {
     scopes: ['openid', 'offline_access', 'profile', 'email', 'read', 'write', 'repo', 'read:user'],
     claims: { openid: ['sub', 'groups'], profile: ['name', 'preferred_username'], email: ['email'] },
     pkce: { required: () => true },
-    clientDefaults: { grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'] },
+    clientDefaults: { grant_types: ['authorization_code', 'refresh_token', 'client_credentials'], response_types: ['code'] },
     features: {
+      clientCredentials: { enabled: true },
       devInteractions: { enabled: false },
       introspection: { enabled: true },
       revocation: { enabled: true },
@@ -120,6 +121,7 @@ function configuration() {
     ttl: {
       AccessToken: (_ctx, _token, client) => terms(client).accessTtl,
       AuthorizationCode: 60,
+      ClientCredentials: (_ctx, _token, client) => terms(client).accessTtl,
       Grant: 86_400,
       IdToken: 3600,
       Interaction: 600,
@@ -131,7 +133,7 @@ function configuration() {
 
 function watch(server) {
   server.use((ctx, next) => faults.around(ctx, next));
-  for (const kind of ['access_token', 'refresh_token', 'authorization_code']) {
+  for (const kind of ['client_credentials', 'access_token', 'refresh_token', 'authorization_code']) {
     server.on(`${kind}.saved`, (token) => ledger.keep(token.clientId, kind, token.jti));
     server.on(`${kind}.issued`, (token) => ledger.keep(token.clientId, kind, token.jti));
   }

@@ -5,6 +5,7 @@ use super::discovery::{Discovered, Discovery, Undiscovered};
 use super::machine::Minting;
 use super::registration::{Endpoints, Registration, Revoke};
 use super::requests::{self, Client};
+use super::static_key;
 use super::transport::Transport;
 use crate::engine::Clock;
 use crate::lifecycle::{Exchange, Frozen, Revocation, Spent, Trial, WireFault};
@@ -193,6 +194,10 @@ impl Provider {
             ),
             Revoke::DeleteJson => (None, access.and_then(|token| delete_json(client, &endpoint, token))),
             Revoke::Bearer => (None, access.and_then(|token| bearer(http::Method::POST, &endpoint, token))),
+            Revoke::TokenInPath => {
+                let url = access.and_then(|token| static_key::in_path(&endpoint, token));
+                (None, url.and_then(|url| http::Request::post(url.as_str()).body(Vec::new()).ok()))
+            }
             Revoke::DeleteBearer => {
                 (None, access.and_then(|token| bearer(http::Method::DELETE, &endpoint, token)))
             }
@@ -313,10 +318,19 @@ const fn undiscovered(why: Undiscovered) -> ProviderError {
 
 fn lookup_request(lookup: &AccountLookup, url: &Url, token: &AccessToken) -> Option<http::Request<Vec<u8>>> {
     let method = if lookup.post { http::Method::POST } else { http::Method::GET };
-    let mut request = bearer(method, url, token)?;
+    let whole = static_key::in_path(url, token);
+    let mut placed = whole.is_some();
+    let mut request = bearer(method, whole.as_ref().unwrap_or(url), token)?;
     for (name, value) in &lookup.headers {
         let name = http::HeaderName::from_bytes(name.as_bytes()).ok()?;
-        request.headers_mut().insert(name, http::HeaderValue::from_str(value).ok()?);
+        let key = static_key::in_header(value, token);
+        let mut said = http::HeaderValue::from_str(key.as_ref().unwrap_or(value)).ok()?;
+        said.set_sensitive(key.is_some());
+        placed |= key.is_some();
+        request.headers_mut().insert(name, said);
+    }
+    if placed && !lookup.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization")) {
+        request.headers_mut().remove(http::header::AUTHORIZATION);
     }
     if let Some(body) = &lookup.body {
         request

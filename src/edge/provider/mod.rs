@@ -16,6 +16,7 @@ mod machine;
 mod registration;
 mod requests;
 mod sign_in;
+mod static_key;
 mod transport;
 
 pub use account::AccountLookup;

@@ -83,6 +83,8 @@ pub enum Revoke {
     Bearer,
     /// GitHub Apps: `DELETE` with the access token as Bearer.
     DeleteBearer,
+    /// Telegram: `POST` with the token in the path, which clears what the key has set up.
+    TokenInPath,
     /// There is no way.
     Unsupported,
 }

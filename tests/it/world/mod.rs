@@ -25,6 +25,6 @@ pub use process::{Process, Said, Signal, run};
 pub use proxy::{Proxy, Trouble};
 pub use repository::Repository;
 pub use setup::{Config, World, binding, peers_home, shared_group};
-pub use standin::Standin;
+pub use standin::{Standin, serve};
 pub use vault::Vault;
 pub use waiting::{Stopwatch, block_on, eventually, never, runtime, within};

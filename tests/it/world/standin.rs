@@ -55,10 +55,7 @@ impl Standin {
             .route("/authorize", get(authorize))
             .route("/token", post(token))
             .with_state(Arc::clone(&book));
-        let listener = block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let address = listener.local_addr().unwrap();
-        let _task = runtime().spawn(async move { axum::serve(listener, app).await });
-        Self { address, book }
+        Self { address: serve(app), book }
     }
 
     /// A configuration in which the world's provider is this one, reached by way of the proxy.
@@ -111,6 +108,14 @@ impl Standin {
             }
         }
     }
+}
+
+/// Serves a small vendor on loopback for as long as the tests run.
+pub fn serve(app: Router) -> SocketAddr {
+    let listener = block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    let _task = runtime().spawn(async move { axum::serve(listener, app).await });
+    address
 }
 
 impl Book {
