@@ -365,6 +365,14 @@ impl Trail for AtOnce {
 }
 
 impl Authorizer for AtOnce {
+    fn device(
+        &self,
+        _identity: &Identity,
+        _scopes: Vec<String>,
+    ) -> Pending<Result<grantd::engine::DeviceFlow, Refusal>> {
+        Box::pin(std::future::pending())
+    }
+
     fn authorize(&self, _request: AuthorizationRequest) -> Pending<Result<Authorized, Refusal>> {
         let refusal = Refusal::new(Code::ProviderNotConfigured, "a bench asks nobody");
         Box::pin(std::future::ready(Err(refusal)))

@@ -124,6 +124,9 @@ pub(super) struct ProvidersArgs {
 pub(super) struct ConnectArgs {
     /// The integration's id
     pub(super) integration: String,
+    /// For hosts without a browser: print the provider's page and the code to enter there (RFC 8628)
+    #[arg(long, conflicts_with = "paste")]
+    pub(super) device: bool,
     /// For a browser that cannot reach public_url: print the provider's page, and read the address that the browser ends at from
     /// standard input
     #[arg(long)]

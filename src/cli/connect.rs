@@ -41,6 +41,9 @@ struct Connected {
 /// As the daemon refuses; 64 where what was pasted is no callback.
 pub(super) async fn connect(args: ConnectArgs) -> Result<(), End> {
     let socket = &args.control.socket;
+    if args.device {
+        return device(&args).await;
+    }
     let path = format!("/v1/integrations/{}/connect", args.integration);
     let started = match ask(socket, Method::POST, &path, None).await? {
         Connecting::Started(started) => started,
@@ -58,6 +61,25 @@ pub(super) async fn connect(args: ConnectArgs) -> Result<(), End> {
         terminal::say(&started.auth_url);
         terminal::note("open this link in a browser: it works once, for ten minutes");
     }
+    Ok(())
+}
+
+/// The page and the code, a line each. The daemon does the waiting.
+async fn device(args: &ConnectArgs) -> Result<(), End> {
+    let path = format!("/v1/integrations/{}/device", args.integration);
+    let asked: Value = ask(&args.control.socket, Method::POST, &path, None).await?;
+    if args.json {
+        terminal::say(asked.to_string());
+        return Ok(());
+    }
+    let text = |key: &str| asked.get(key).and_then(Value::as_str).unwrap_or_default();
+    terminal::say(text("verificationUri"));
+    terminal::say(text("userCode"));
+    terminal::note(format!(
+        "open this page anywhere and enter the code; it ends at {}, and with a restart of grantd. `grantd status {} --watch` shows when it is connected",
+        text("expiresAt"),
+        args.integration
+    ));
     Ok(())
 }
 

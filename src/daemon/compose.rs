@@ -243,6 +243,7 @@ fn registration(provider: &ProviderConfig, client_secret: Credential) -> Registr
             token: provider.token_url.clone(),
             revoke: provider.revoke_url.as_ref().map(|url| with_client_id(url, &provider.client_id)),
             userinfo: provider.userinfo_url.clone(),
+            device: provider.grant.device_url.clone(),
             issuer_promised: false,
         },
         issuer: provider.issuer.clone(),

@@ -5,10 +5,10 @@ use crate::edge::claim::SingleHost;
 use crate::edge::provider::{AuthorizeRequest, Errand, Provider, ProviderError};
 use crate::edge::spool::Spool;
 use crate::edge::store::Store;
-use crate::engine::{AuthorizationRequest, Authorized, Authorizer, Entropy, Pending, Performer};
+use crate::engine::{AuthorizationRequest, Authorized, Authorizer, DeviceFlow, Entropy, Pending, Performer};
 use crate::lifecycle::{
-    Action, Beginning, Code, Completion, Effect, Identity, IntegrationId, Refusal, Sealed, Spent, StoreFault,
-    Trial, WireFault,
+    AccountChange, Action, Beginning, Code, Completion, Effect, Exchange, Frozen, Identity, IntegrationId,
+    Refusal, Sealed, Spent, StoreFault, Trial, WireFault,
 };
 use crate::secret::Nonce;
 use arc_swap::ArcSwap;
@@ -124,10 +124,31 @@ impl Edges {
 }
 
 impl Authorizer for Edges {
+    fn device(&self, identity: &Identity, scopes: Vec<String>) -> Pending<Result<DeviceFlow, Refusal>> {
+        let Some(route) = self.route(identity) else { return gone() };
+        Box::pin(async move {
+            let issued = route.provider.device(&scopes).await.map_err(|error| refusal(&error))?;
+            let frozen = Frozen {
+                token_endpoint: issued.token_endpoint.into(),
+                issuer: None,
+                issuer_promised: false,
+                redirect_uri: route.redirect_uri.into(),
+                verifier: None,
+                nonce: None,
+            };
+            let account = AccountChange::Refused;
+            Ok(DeviceFlow {
+                page: issued.page,
+                page_with_code: issued.page_with_code,
+                user_code: issued.user_code,
+                exchange: Exchange { code: issued.code, frozen, account, pace: Some(issued.pace) },
+            })
+        })
+    }
+
     fn authorize(&self, request: AuthorizationRequest) -> Pending<Result<Authorized, Refusal>> {
         let Some(route) = self.route(&request.identity) else {
-            let gone = Refusal::new(Code::IntegrationNotFound, "the integration is not configured any more");
-            return Box::pin(std::future::ready(Err(gone)));
+            return gone();
         };
         let openid = request.scopes.iter().any(|scope| scope == "openid");
         let nonce = openid.then(|| {
@@ -198,6 +219,11 @@ const fn nowhere(effect: &Effect) -> Completion {
         | Effect::Audit(_)
         | Effect::Tell(_) => Completion::Marked,
     }
+}
+
+fn gone<T: Send + 'static>() -> Pending<Result<T, Refusal>> {
+    let gone = Refusal::new(Code::IntegrationNotFound, "the integration is not configured any more");
+    Box::pin(std::future::ready(Err(gone)))
 }
 
 fn refusal(error: &ProviderError) -> Refusal {

@@ -43,6 +43,14 @@ impl Preflight for Idle {
 }
 
 impl Authorizer for Idle {
+    fn device(
+        &self,
+        _identity: &Identity,
+        _scopes: Vec<String>,
+    ) -> Pending<Result<crate::engine::DeviceFlow, Refusal>> {
+        Box::pin(std::future::pending())
+    }
+
     fn authorize(&self, request: AuthorizationRequest) -> Pending<Result<Authorized, Refusal>> {
         let beginning =
             Beginning { frozen: frozen(), per_integration: false, expires_at: request.expires_at };

@@ -44,11 +44,7 @@ impl Engine {
             let started = self.start(start);
             return self.minted(start, started, reply);
         }
-        tracing::warn!(missing = missing.len(), "a consent does not begin: something is missing");
-        let named: Vec<_> = missing.iter().map(|one| one.what.as_str()).collect();
-        let refusal = Refusal::new(Code::PreflightFailed, named.join("; "));
-        let refusal = refusal.with_actions(&[Action::Configure]).with_missing(missing);
-        self.minted(start, Err(refusal), reply);
+        self.minted(start, Err(wanting(missing)), reply);
     }
 
     fn minted(&self, start: &Start, started: Result<Started, Refusal>, reply: Reply<Started>) {
@@ -188,7 +184,15 @@ pub(super) fn landing(waiter: &Waiter, end: ConsentEnd) -> Result<Landing, Refus
     })
 }
 
-fn looks_too_long(identity: &Identity) -> Missing {
+/// Why a consent does not begin.
+pub(super) fn wanting(missing: Vec<Missing>) -> Refusal {
+    tracing::warn!(missing = missing.len(), "a consent does not begin: something is missing");
+    let named: Vec<_> = missing.iter().map(|one| one.what.as_str()).collect();
+    let refusal = Refusal::new(Code::PreflightFailed, named.join("; "));
+    refusal.with_actions(&[Action::Configure]).with_missing(missing)
+}
+
+pub(super) fn looks_too_long(identity: &Identity) -> Missing {
     Missing {
         what: format!("what a consent needs could not be looked at within {} s", LONGEST_LOOK.as_secs()),
         place: format!("integration {}", identity.integration),
@@ -199,4 +203,4 @@ fn looks_too_long(identity: &Identity) -> Missing {
 const MOST_CONSENTS: usize = 10_000;
 pub(super) const MOST_WAITERS: usize = 4;
 /// A little more than an edge takes for all it asks at once.
-const LONGEST_LOOK: Duration = Duration::from_secs(12);
+pub(super) const LONGEST_LOOK: Duration = Duration::from_secs(12);

@@ -2,12 +2,13 @@
 //!
 //! Nothing is judged here but whether the integration's grant is of that kind.
 
-use super::consents::MOST_WAITERS;
-use super::handle::{Landing, Reply};
+use super::consents::{LONGEST_LOOK, MOST_WAITERS, looks_too_long, wanting};
+use super::handle::{DeviceStarted, Landing, Reply};
 use super::live::Waiter;
 use super::plan::Planned;
-use super::run::{Engine, answer, not_found};
-use crate::lifecycle::{Action, Code, Event, IntegrationId, Origin, Refusal, View};
+use super::ports::DeviceFlow;
+use super::run::{End, Engine, answer, not_found};
+use crate::lifecycle::{Action, Actor, Code, Event, IntegrationId, Origin, Refusal, View};
 use crate::secret::Imported;
 use std::time::Duration;
 
@@ -33,6 +34,46 @@ impl Engine {
         }
         live.consents.push_back(Waiter { identity, provider_name, kept_in, then: None, reply });
         self.feed(id, Event::Imported(imported));
+    }
+
+    /// Looked at as every consent is, before a code is asked for.
+    pub(super) fn device(&mut self, id: &IntegrationId, reply: Reply<DeviceStarted>) {
+        let planned = self.plan.integrations.get(id).ok_or_else(not_found);
+        let (identity, scopes) = match planned.and_then(|planned| {
+            of_a_person(planned.terms.origin)?;
+            Ok((planned.identity.clone(), planned.terms.scopes.clone()))
+        }) {
+            Ok(found) => found,
+            Err(refusal) => return answer(reply, Err(refusal)),
+        };
+        let looking = tokio::time::timeout(LONGEST_LOOK, self.ports.preflight.look(&identity));
+        let asking = self.ports.authorizer.device(&identity, scopes);
+        let whose = id.clone();
+        let _task = self.tasks.spawn(async move {
+            let missing = looking.await.unwrap_or_else(|_late| vec![looks_too_long(&identity)]);
+            let flow = if missing.is_empty() { asking.await } else { Err(wanting(missing)) };
+            End::Device(whose, Box::new(flow), reply)
+        });
+    }
+
+    pub(super) fn device_asked(
+        &mut self,
+        id: &IntegrationId,
+        flow: Result<DeviceFlow, Refusal>,
+        reply: Reply<DeviceStarted>,
+    ) {
+        let live = self.lives.get(id).filter(|live| !live.leaving).ok_or_else(not_found);
+        let begun = live.and_then(|live| Ok((live.identity.clone(), flow?)));
+        let whose = begun.as_ref().ok().map(|(identity, _)| identity.clone());
+        self.note("device_code_issued", Actor::Grantd, whose.as_ref(), begun.as_ref().err());
+        match begun {
+            Ok((identity, DeviceFlow { page, page_with_code, user_code, exchange })) => {
+                let expires_at = exchange.pace.map(|pace| pace.until);
+                self.feed(id, Event::CodeReceived(Box::new(exchange)));
+                answer(reply, Ok(DeviceStarted { identity, page, page_with_code, user_code, expires_at }));
+            }
+            Err(refusal) => answer(reply, Err(refusal)),
+        }
     }
 
     /// Waits as a refresh on demand does.
@@ -66,6 +107,15 @@ pub(super) fn without_a_person(origin: Origin) -> Result<(), Refusal> {
         Origin::Key => {
             Err(refused("this grant is a key: `grantd import` on the host reads it from standard input"))
         }
+    }
+}
+
+/// A broker's page is a link, and a machine or a key has none.
+fn of_a_person(origin: Origin) -> Result<(), Refusal> {
+    match origin {
+        Origin::Consent => Ok(()),
+        Origin::Broker => Err(refused("a broker has no device flow: `grantd connect` makes a link")),
+        Origin::Machine | Origin::Key => without_a_person(origin),
     }
 }
 

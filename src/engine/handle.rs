@@ -37,6 +37,21 @@ pub struct Start {
     pub then: Option<String>,
 }
 
+/// A device flow that has begun: what its person needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceStarted {
+    /// Whose grant it is for.
+    pub identity: Identity,
+    /// The page at which a person enters the code.
+    pub page: String,
+    /// The same page with the code filled in, where the provider has one.
+    pub page_with_code: Option<String>,
+    /// What a person enters.
+    pub user_code: String,
+    /// When the code ends.
+    pub expires_at: Option<Timestamp>,
+}
+
 /// A consent that may begin: a one-time link.
 #[derive(Debug)]
 pub struct Started {
@@ -132,6 +147,7 @@ pub(super) enum Ask {
     Revoke(IntegrationId, Reply<Ended>),
     Delete(IntegrationId, Reply<Ended>),
     Import(IntegrationId, Imported, Reply<Landing>),
+    Device(IntegrationId, Reply<DeviceStarted>),
     Enable(IntegrationId, Reply<Option<View>>),
     Recover(IntegrationId, Reply<Recovered>),
     Nudge(IntegrationId),
@@ -231,6 +247,14 @@ impl Handle {
     /// `integration_not_found`; `invalid_request`; the codes of a consent's end.
     pub async fn import(&self, integration: &IntegrationId, imported: Imported) -> Result<Landing, Refusal> {
         self.ask(|reply| Ask::Import(integration.clone(), imported, reply)).await
+    }
+
+    /// Begins a device flow; its end is seen in the status. It is forgotten by a restart.
+    ///
+    /// # Errors
+    /// `integration_not_found`, `invalid_request`, `preflight_failed`, `provider_not_configured`, `token_unavailable`.
+    pub async fn device(&self, integration: &IntegrationId) -> Result<DeviceStarted, Refusal> {
+        self.ask(|reply| Ask::Device(integration.clone(), reply)).await
     }
 
     /// Has a grant that needs no person work, also after a revocation; waits for its token. `None`: it needs a person.

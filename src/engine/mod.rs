@@ -15,11 +15,11 @@ mod proxy;
 mod run;
 
 pub use board::{Board, Cell, Posting, Served};
-pub use handle::{Ended, Going, Handle, Landed, Landing, Recovered, Reload, Start, Started};
+pub use handle::{DeviceStarted, Ended, Going, Handle, Landed, Landing, Recovered, Reload, Start, Started};
 pub use plan::{Plan, Planned};
 pub use ports::{
-    AuthorizationRequest, Authorized, Authorizer, BrokenOff, Called, Clock, Entropy, Flow, Pending,
-    Performer, Preflight, SignIn, Trail, Upstream,
+    AuthorizationRequest, Authorized, Authorizer, BrokenOff, Called, Clock, DeviceFlow, Entropy, Flow,
+    Pending, Performer, Preflight, SignIn, Trail, Upstream,
 };
 pub use proxy::{Proxy, buffered, nothing};
 pub use run::{Engine, Ports};

@@ -44,6 +44,22 @@ pub trait Preflight: Send + Sync {
 pub trait Authorizer: Send + Sync {
     /// Builds the request for `state`; may have to discover the provider's endpoints first.
     fn authorize(&self, request: AuthorizationRequest) -> Pending<Result<Authorized, Refusal>>;
+
+    /// Asks for a device code (RFC 8628 §3.1).
+    fn device(&self, identity: &Identity, scopes: Vec<String>) -> Pending<Result<DeviceFlow, Refusal>>;
+}
+
+/// A device flow that may be begun.
+#[derive(Debug)]
+pub struct DeviceFlow {
+    /// The page at which a person enters the code.
+    pub page: String,
+    /// The same page with the code filled in, where the provider has one.
+    pub page_with_code: Option<String>,
+    /// What a person enters.
+    pub user_code: String,
+    /// What tokens are asked for with.
+    pub exchange: Exchange,
 }
 
 /// What an authorization request is made of.

@@ -5,10 +5,10 @@
 
 use super::board::{Board, Cell, Served};
 use super::consents::Asked;
-use super::handle::{Ask, Handle, Recovered, Reload, Reply, Start, Started};
+use super::handle::{Ask, DeviceStarted, Handle, Recovered, Reload, Reply, Start, Started};
 use super::live::{Live, failure_of};
 use super::plan::Plan;
-use super::ports::{Authorized, Authorizer, Clock, Entropy, Performer, Preflight, Trail};
+use super::ports::{Authorized, Authorizer, Clock, DeviceFlow, Entropy, Performer, Preflight, Trail};
 use crate::lifecycle::{
     Actor, Asker, AuditEvent, Code, Completion, Consents, Effect, Event, Found, Identity, IntegrationId,
     Missing, Op, Refusal, Revocation, Sealed,
@@ -57,6 +57,7 @@ pub(super) enum End {
     Effect(IntegrationId, Op, Completion),
     Released,
     Looked(Box<Start>, Vec<Missing>, Reply<Started>),
+    Device(IntegrationId, Box<Result<DeviceFlow, Refusal>>, Reply<DeviceStarted>),
     Authorized(Box<Asked>, Result<Authorized, Refusal>),
     Quarantined(IntegrationId, Vec<Arc<Sealed>>, Reply<Recovered>),
 }
@@ -174,6 +175,7 @@ impl Engine {
             Ask::Revoke(id, reply) => self.revoke(&id, reply),
             Ask::Delete(id, reply) => self.delete(&id, reply),
             Ask::Import(id, imported, reply) => self.import(&id, imported, reply),
+            Ask::Device(id, reply) => self.device(&id, reply),
             Ask::Enable(id, reply) => self.enable(&id, reply),
             Ask::Recover(id, reply) => self.recover(&id, reply),
             Ask::Nudge(id) => self.feed(&id, Event::RotationAsked { by: Asker::App }),
@@ -261,6 +263,7 @@ impl Engine {
             }
             Ok((_, End::Released)) => {}
             Ok((_, End::Looked(start, missing, reply))) => self.looked(&start, missing, reply),
+            Ok((_, End::Device(id, flow, reply))) => self.device_asked(&id, *flow, reply),
             Ok((_, End::Authorized(asked, result))) => self.authorized(*asked, result),
             Ok((_, End::Quarantined(id, kept, reply))) => self.quarantined(&id, &kept, reply),
             Err(broken) => {

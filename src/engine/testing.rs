@@ -141,6 +141,7 @@ fn answer(actor: &mut impl Actor, ask: Ask) {
         Ask::Revoke(integration, reply) => reply.send(actor.revoke(integration)).is_ok(),
         Ask::Delete(integration, reply) => reply.send(actor.delete(integration)).is_ok(),
         Ask::Import(id, imported, reply) => reply.send(actor.import(id, &imported)).is_ok(),
+        Ask::Device(_, reply) => reply.send(Err(unknown())).is_ok(),
         Ask::Enable(id, reply) => reply.send(actor.enable(id)).is_ok(),
         Ask::Recover(_, reply) => reply.send(Err(unknown())).is_ok(),
         Ask::Nudge(integration) | Ask::Due(integration) => {

@@ -278,7 +278,7 @@ impl Flow {
             provider_name: self.invitation.provider_name,
             kept_in: self.invitation.kept_in,
             then: self.invitation.then,
-            exchange: Exchange { code, frozen: self.frozen, account: self.confirmation.account },
+            exchange: Exchange { code, frozen: self.frozen, account: self.confirmation.account, pace: None },
         })
     }
 }

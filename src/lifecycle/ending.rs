@@ -74,7 +74,7 @@ impl Integration {
             ..Ending::of(late)
         });
         (self.doubt, self.doubted, self.retry, self.nudged) = (None, None, None, None);
-        self.trouble = None;
+        (self.trouble, self.device, self.declined) = (None, None, None);
         self.health.forget();
         self.validation = Validation::default();
         self.note(if deletes { "deleting" } else { "revoked" }, "");

@@ -2,6 +2,7 @@
 
 use super::{Account, ApiAnswer, Found, Op, Record, Sealed, Spent};
 use crate::secret::{AuthCode, Imported, Nonce, PkceVerifier};
+use crate::time::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +73,17 @@ pub struct Exchange {
     pub frozen: Frozen,
     /// Whether another account than the present one may authorize.
     pub account: AccountChange,
+    /// For a device code: how it is asked for. `None`: the code is exchanged once.
+    pub pace: Option<Pace>,
+}
+
+/// How a token endpoint is asked whether a person has entered a device code (RFC 8628 §3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// The least between two asks.
+    pub interval: Duration,
+    /// When the code ends.
+    pub until: Timestamp,
 }
 
 /// Whether a consent may replace the account that authorized before.

@@ -202,6 +202,7 @@ impl Integration {
         // To tell the provider now could end the new grant with the old one.
         self.debt = None;
         (self.doubt, self.retry, self.unread, self.nudged) = (None, None, false, None);
+        self.declined = None;
         self.health.forget();
         self.validate_anew(now);
         self.refreshes = self.refreshes.saturating_add(1);
@@ -233,8 +234,12 @@ impl Integration {
                 "the provider does not take the code (used already, or too old): begin again with a new link",
             ),
         };
-        self.note("consent_failed", cause);
-        self.tell_refused(code, detail);
+        if self.unheard == 0 {
+            self.note("consent_failed", cause);
+            self.tell_refused(code, detail);
+        } else {
+            self.device_declined(cause);
+        }
         self.tidy();
     }
 
@@ -242,6 +247,8 @@ impl Integration {
     pub(super) fn reject(&mut self, fresh: &Fresh, code: Code, detail: &str) {
         if fresh.attempts == 0 {
             self.tell_refused(code, detail);
+        } else if self.unheard > 0 {
+            self.declined = Some(code.word());
         }
         if !is_a_copy(fresh) {
             return self.give_back(Tokens::of_issued(&fresh.issued));

@@ -294,10 +294,10 @@ impl Step {
 
 impl Spend {
     /// Whether somebody waits for its end.
-    pub(super) const fn is_awaited(&self) -> bool {
+    pub(super) fn is_awaited(&self) -> bool {
         match self {
             Self::Refresh(_) => false,
-            Self::Exchange(_) => true,
+            Self::Exchange(exchange) => exchange.pace.is_none(),
             Self::Import(import) => import.attempts == 0,
         }
     }

@@ -5,6 +5,7 @@
 //! `portrait.rs` (the view). Events with a stale operation id are ignored.
 
 use super::debt::Debt;
+use super::device::Device;
 use super::health::Health;
 use super::life::{Doubt, Retry, Writing};
 use super::life::{
@@ -39,6 +40,9 @@ pub struct Integration {
     pub(super) waiting: VecDeque<Spend>,
     /// The tries of the import in flight after which nobody waits for it; 0 for everything else.
     pub(super) unheard: u32,
+    /// A device code that waits to be entered, and what came of the last one.
+    pub(super) device: Option<Device>,
+    pub(super) declined: Option<&'static str>,
     /// Whether the provider has refused the newest refresh token, and a crash came before the store was read for a newer one.
     pub(super) refused: bool,
     /// Consents that a crash left sealed and undecided.
@@ -96,6 +100,8 @@ impl Integration {
             flight: None,
             waiting: VecDeque::new(),
             unheard: 0,
+            device: None,
+            declined: None,
             refused: false,
             unverified: VecDeque::new(),
             doubted: None,
@@ -173,7 +179,7 @@ impl Integration {
         };
         let mark = self.unmarked.map(|unmarked| unmarked.at);
         let ghost = self.writing.and_then(|writing| writing.until);
-        [write, life, mark, ghost].into_iter().flatten().min()
+        [write, life, mark, ghost, self.poll_due()].into_iter().flatten().min()
     }
 
     /// Puts new terms in force, after a reload.
@@ -190,6 +196,7 @@ impl Integration {
     #[must_use]
     pub fn drain(&mut self) -> Effects {
         self.draining = true;
+        self.device = None;
         while self.waiting.pop_front().is_some() {
             self.tell_refused(Code::TokenUnavailable, STOPPING);
         }
@@ -235,6 +242,9 @@ impl Integration {
             Event::EnablingAsked => self.enable(now),
             Event::RevocationAsked { by: _ } => self.revoke(),
             Event::DeletionAsked => self.delete(),
+            Event::CodeReceived(exchange) if exchange.pace.is_some() => {
+                self.device_begun(Arc::from(exchange), now);
+            }
             Event::CodeReceived(exchange) => self.waiting.push_back(Spend::Exchange(Arc::from(exchange))),
             Event::Imported(imported) => self.imported(&imported, now),
             Event::ApiAnswered { answer, issue } => self.api_answered(&answer, issue, now),
@@ -283,6 +293,8 @@ impl Integration {
             self.needs_reauth(if self.health.is_rejected() { "token_invalid" } else { "no_refresh_token" });
         } else if self.refresh_due(now).is_some_and(|due| due <= now) {
             self.begin_refresh(now);
+        } else if resting {
+            self.poll(now);
         }
     }
 
@@ -527,7 +539,7 @@ impl Integration {
 
     /// The life in one word, for the audit trail.
     fn word(&self) -> &'static str {
-        match (&self.life, &self.flight) {
+        match (&self.life, self.flight.as_ref().filter(|flight| !flight.is_poll())) {
             (Life::Restoring(_) | Life::Unconnected(_), None) => "pending",
             (Life::Restoring(_) | Life::Unconnected(_), Some(_)) => "exchanging",
             (Life::NeedsReauth, _) => "needs_reauth",

@@ -10,6 +10,7 @@ mod audit;
 mod callback;
 mod consent;
 mod debt;
+mod device;
 mod doubt;
 mod effect;
 mod ending;
@@ -46,6 +47,8 @@ mod complaints;
 #[cfg(test)]
 mod deletions;
 #[cfg(test)]
+mod devices;
+#[cfg(test)]
 mod imports;
 #[cfg(test)]
 mod mints;
@@ -74,8 +77,8 @@ pub use consent::{
 };
 pub use effect::{ConsentEnd, Effect, Effects, Entry, Lease, Op, SlotFate};
 pub use event::{
-    AccountChange, Asker, Completion, Event, Exchange, Frozen, Loaded, Revocation, SpoolFault, StoreFault,
-    Trial,
+    AccountChange, Asker, Completion, Event, Exchange, Frozen, Loaded, Pace, Revocation, SpoolFault,
+    StoreFault, Trial,
 };
 pub use health::{ApiAnswer, Heard};
 pub use id_token::check as check_id_token;

@@ -137,6 +137,9 @@ fn refused(error: &str, answer: &Answer, dialect: &Dialect) -> Outcome {
         }
         "unauthorized_client" => Outcome::ClientRejected("unauthorized_client"),
         "invalid_scope" => Outcome::ClientRejected("invalid_scope"),
+        // RFC 8628 §3.5.
+        "access_denied" => Outcome::ClientRejected("access_denied"),
+        "expired_token" => Outcome::ClientRejected("expired_token"),
         "unsupported_grant_type" => Outcome::ClientRejected("unsupported_grant_type"),
         "invalid_request" => Outcome::ClientRejected("invalid_request"),
         "redirect_uri_mismatch" | "bad_redirect_uri" => Outcome::ClientRejected("redirect_uri_mismatch"),

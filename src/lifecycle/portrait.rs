@@ -91,6 +91,9 @@ impl Integration {
             (Life::Unconnected(None), _) if self.debt.is_some() => {
                 (self.words_of_debt("deleted"), vec![Action::Connect])
             }
+            (Life::Unconnected(None), _) if let Some(words) = self.words_of_device() => {
+                (words, vec![Action::Connect])
+            }
             (Life::Unconnected(None), _) => {
                 ("never connected: `grantd connect` makes a link".into(), vec![Action::Connect])
             }

@@ -17,6 +17,7 @@ impl Integration {
         let retries = self.retry.iter_mut().chain(&mut self.unmarked).map(|retry| &mut retry.at);
         retries.chain(&mut self.nudged).chain(&mut self.asked).for_each(earlier);
         self.health.set_back(by);
+        self.set_device_back(by);
         self.validation.set_back(by);
         self.doubted.iter_mut().for_each(|doubted| earlier(&mut doubted.since));
         if let Some(doubt) = &mut self.doubt {

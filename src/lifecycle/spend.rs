@@ -28,8 +28,13 @@ impl Integration {
     }
 
     pub(super) fn claim(&mut self, spend: Spend) {
-        self.note("spending", self.kind_of(&spend));
-        self.unheard = if let Spend::Import(import) = &spend { import.attempts } else { 0 };
+        if !spend.is_poll() {
+            self.note("spending", self.kind_of(&spend));
+        }
+        self.unheard = match &spend {
+            Spend::Import(import) => import.attempts,
+            Spend::Exchange(_) | Spend::Refresh(_) => u32::from(spend.is_poll()),
+        };
         let op = self.op();
         self.flight = Some(Flight::Claiming(op, spend));
         self.out.push(Effect::Claim { op, generation: self.newest_generation() });
@@ -117,7 +122,9 @@ impl Integration {
 
     /// Nothing was sent, and nothing will be: a person who waits for it is told.
     fn called_off(&mut self, spend: &Spend) {
-        self.note("called_off", "");
+        if !spend.is_poll() {
+            self.note("called_off", "");
+        }
         if spend.is_awaited() {
             let (code, detail) = match self.life {
                 Life::Revoked(_) => (Code::IntegrationRevoked, REVOKED_MEANWHILE),
@@ -148,6 +155,9 @@ impl Integration {
 
     /// Nothing was sent: harmless.
     fn not_begun(&mut self, spend: &Spend, kind: Kind, cause: &'static str, now: Timestamp) {
+        if spend.is_poll() {
+            return self.poll_not_begun(kind, cause, now);
+        }
         self.release();
         match spend {
             Spend::Refresh(_) => self.back_off(kind, cause, None, now),
@@ -163,6 +173,9 @@ impl Integration {
     }
 
     fn answered(&mut self, spend: &Spend, spent: Spent, now: Timestamp) {
+        if spend.is_poll() {
+            return self.polled(spend, spent, now);
+        }
         match (spend, spent) {
             (_, Spent::Answered(answer)) => self.seal(spend, answer),
             (Spend::Refresh(_), Spent::NotSent(fault)) => {
@@ -186,7 +199,7 @@ impl Integration {
     }
 
     /// Sealed as it came, before anything looks into it (invariant 3).
-    fn seal(&mut self, spend: &Spend, answer: Arc<Answer>) {
+    pub(super) fn seal(&mut self, spend: &Spend, answer: Arc<Answer>) {
         let grant = self.grant.as_ref();
         let base = Sealed {
             purpose: Purpose::Exchange,

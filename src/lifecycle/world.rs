@@ -165,6 +165,7 @@ impl World {
                 nonce: None,
             },
             account,
+            pace: None,
         })));
     }
 

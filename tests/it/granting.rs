@@ -1,6 +1,6 @@
 //! Grants that begin without a link: imported refresh tokens and keys, client credentials, signed assertions.
 
-use crate::world::{Config, Daemon, Ran, World, binding, eventually, own_uid, token_path};
+use crate::world::{Browser, Config, Daemon, Ran, World, binding, eventually, own_uid, token_path};
 use ::http::Method;
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize, PublicEncryptingKey};
@@ -93,6 +93,41 @@ fn a_refresh_token_that_the_provider_does_not_take_leaves_the_grant_before_it() 
     assert_eq!(daemon.refresh().status, 200);
     let nothing = import(&world, World::INTEGRATION, "");
     assert_eq!(nothing.code, 64, "{}", nothing.stderr);
+}
+
+/// Begins a device flow by the documented command: the page and the code, a line each.
+fn device_code(daemon: &Daemon<'_>) -> (String, String) {
+    let ran = daemon.cli(&["connect", World::INTEGRATION, "--device"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let mut lines = ran.stdout.lines().map(str::to_owned);
+    let (page, code) = (lines.next().unwrap(), lines.next().unwrap());
+    assert_eq!(lines.next(), None, "nothing else stands on standard output");
+    (page, code)
+}
+
+#[test]
+fn a_device_code_that_a_person_enters_elsewhere_connects_and_is_refreshed() {
+    let world = World::new("device");
+    let mut daemon = world.start(&world.config());
+    let (page, code) = device_code(&daemon);
+    let status = daemon.status();
+    assert_eq!(status["status"], "pending");
+    assert!(status["message"].as_str().unwrap().contains("device code"), "{status}");
+    let done = Browser::new().enter_code(&page, &code);
+    assert_eq!(done.status(), 200, "{}", done.text());
+    let status = connected(&daemon);
+    assert_eq!((&status["account"]["username"], &status["stored"]), (&json!("acme-bot"), &json!(true)));
+    assert_eq!(world.aws.record(&world.secret()).unwrap()["generation"], 1);
+    assert_eq!(daemon.token().status, 200);
+    assert_eq!(daemon.refresh().status, 200);
+    world.client.assert_no_reuse();
+    let ran = daemon.cli(&["revoke", World::INTEGRATION]);
+    assert_eq!((ran.code, daemon.token().status), (0, 403), "{}", ran.stderr);
+    // A restart ends what waits, and says nothing else.
+    let _code = device_code(&daemon);
+    daemon.kill9();
+    daemon.restart();
+    assert_eq!(daemon.status()["status"], "revoked");
 }
 
 /// A configuration whose provider has these keys.

@@ -277,7 +277,12 @@ impl World {
         self.consent_begins(who);
         self.feed(
             who,
-            Event::CodeReceived(Box::new(Exchange { code, frozen, account: AccountChange::Allowed })),
+            Event::CodeReceived(Box::new(Exchange {
+                code,
+                frozen,
+                account: AccountChange::Allowed,
+                pace: None,
+            })),
         );
     }
 

@@ -110,7 +110,9 @@ impl Provider {
         let endpoints = self.endpoints().await.map_err(Unreached::Endpoints)?;
         let missing = |what| Unreached::Endpoints(ProviderError::Misconfigured(what));
         let token = endpoints.token.ok_or(missing("it has no token endpoint"))?;
-        if endpoints.authorize.is_none() && matches!(self.0.registration.minting, Minting::None) {
+        let by_device = endpoints.device.is_some();
+        if endpoints.authorize.is_none() && !by_device && matches!(self.0.registration.minting, Minting::None)
+        {
             return Err(missing("it has no authorization endpoint"));
         }
         let silent = |fault| Unreached::Host { host: token.host_str().unwrap_or("").to_owned(), fault };
@@ -126,6 +128,9 @@ impl Provider {
         else {
             return Spent::NotSent(WireFault::Misconfigured);
         };
+        if exchange.pace.is_some() {
+            return self.poll(&endpoint, exchange).await;
+        }
         let verifier = frozen.verifier.as_ref();
         self.spend(|client| requests::exchange(client, &endpoint, &redirect, &exchange.code, verifier)).await
     }
@@ -258,7 +263,7 @@ impl Provider {
     }
 
     /// What is configured, filled up with what is discovered.
-    async fn endpoints(&self) -> Result<Endpoints, ProviderError> {
+    pub(super) async fn endpoints(&self) -> Result<Endpoints, ProviderError> {
         let spelled = &self.0.registration.endpoints;
         let complete = spelled.authorize.is_some() && spelled.token.is_some();
         let Some(discovery) = &self.0.discovery else { return Ok(spelled.clone()) };
@@ -270,6 +275,7 @@ impl Provider {
                     token: spelled.token.clone().or(found.token),
                     revoke: spelled.revoke.clone().or(found.revoke),
                     userinfo: spelled.userinfo.clone().or(found.userinfo),
+                    device: spelled.device.clone().or(found.device),
                     issuer_promised: found.issuer_promised,
                 })
             }

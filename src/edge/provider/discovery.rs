@@ -114,6 +114,7 @@ struct Document {
     token_endpoint: Option<Url>,
     revocation_endpoint: Option<Url>,
     userinfo_endpoint: Option<Url>,
+    device_authorization_endpoint: Option<Url>,
     jwks_uri: Option<Url>,
     scopes_supported: Option<Vec<String>>,
     #[serde(default)]
@@ -127,6 +128,7 @@ impl Document {
             token: self.token_endpoint,
             revoke: self.revocation_endpoint,
             userinfo: self.userinfo_endpoint,
+            device: self.device_authorization_endpoint,
             issuer_promised: self.authorization_response_iss_parameter_supported,
         };
         Discovered { endpoints, keys: self.jwks_uri, scopes: self.scopes_supported }

@@ -46,6 +46,8 @@ pub struct Endpoints {
     pub revoke: Option<Url>,
     /// The userinfo endpoint (OpenID Connect Core §5.3).
     pub userinfo: Option<Url>,
+    /// The device authorization endpoint (RFC 8628 §3.1).
+    pub device: Option<Url>,
     /// Whether the server promises `iss` in its redirects (RFC 9207 §3).
     pub issuer_promised: bool,
 }

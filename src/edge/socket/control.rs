@@ -95,6 +95,7 @@ fn router(desk: ControlDesk) -> Router {
         .route("/v1/integrations/{integration}/validate", post(orders::validate))
         .route("/v1/integrations/{integration}/revoke", post(orders::revoke))
         .route("/v1/integrations/{integration}/connect", post(orders::connect))
+        .route("/v1/integrations/{integration}/device", post(orders::device))
         .route("/v1/integrations/{integration}/import", post(orders::import))
         .route("/v1/integrations/{integration}/recover", post(orders::recover))
         .route("/v1/reload", post(orders::reload))

@@ -5,7 +5,7 @@
 use super::answers::{answer, bytes_of, json, json_of, misfit, nowhere, refused};
 use super::control::ControlDesk;
 use super::witness::{About, Refused};
-use crate::engine::{Going, Landed, Landing, Recovered, Start, Started};
+use crate::engine::{DeviceStarted, Going, Landed, Landing, Recovered, Start, Started};
 use crate::lifecycle::{
     Account, Bearer, Callback, Code, Confirmation, Identity, IntegrationId, ProviderId, Refusal, View,
 };
@@ -142,6 +142,23 @@ pub(super) async fn connect(
     Ok(json_of(&Begun { success: true, auth_url: &auth_url, state: state.expose_secret(), expires_at }))
 }
 
+/// A device code (RFC 8628): its end is seen in the status.
+pub(super) async fn device(
+    State(desk): State<ControlDesk>,
+    name: Result<Path<String>, PathRejection>,
+) -> Outcome {
+    let integration = named(name)?;
+    let DeviceStarted { page, page_with_code, user_code, expires_at, .. } =
+        desk.handle.device(&integration).await?;
+    Ok(json_of(&Waits {
+        success: true,
+        verification_uri: page,
+        verification_uri_complete: page_with_code,
+        user_code,
+        expires_at,
+    }))
+}
+
 /// A refresh token or a key that an operator brings.
 pub(super) async fn import(
     State(desk): State<ControlDesk>,
@@ -249,6 +266,17 @@ struct Begun<'a> {
     auth_url: &'a str,
     state: &'a str,
     expires_at: Timestamp,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Waits {
+    success: bool,
+    verification_uri: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verification_uri_complete: Option<String>,
+    user_code: String,
+    expires_at: Option<Timestamp>,
 }
 
 #[derive(Deserialize)]

@@ -84,6 +84,7 @@ fn order(request: &Request) -> Option<&'static str> {
         "{integration}" => Some("delete_asked"),
         "revoke" => Some("revoke_asked"),
         "connect" => Some("connect_asked"),
+        "device" => Some("device_asked"),
         "import" => Some("import_asked"),
         "recover" => Some("recover_asked"),
         "reload" => Some("reload_asked"),

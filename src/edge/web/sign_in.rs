@@ -117,7 +117,7 @@ async fn arrive(
     let code = callback.code.ok_or_else(|| {
         Refusal::new(Code::InvalidRequest, "the identity provider sent neither a code nor an error")
     })?;
-    let exchange = Exchange { code, frozen: arrival.frozen, account: AccountChange::Refused };
+    let exchange = Exchange { code, frozen: arrival.frozen, account: AccountChange::Refused, pace: None };
     Ok((port.finish(exchange).await?, arrival.next))
 }
 

@@ -120,6 +120,22 @@ impl Browser {
         panic!("the provider never came back; last at {}", page.url.path());
     }
 
+    /// Enters a device code at the provider's page, signs in and consents.
+    #[track_caller]
+    pub fn enter_code(&mut self, page: &str, code: &str) -> Page {
+        let asked = self.open(page);
+        let asked = self.submit(&asked, &[("user_code", code)]);
+        let mut page = self.submit(&asked, &[("confirm", "yes")]);
+        for _hop in 0..10 {
+            page = match redirect(&page) {
+                Some(next) => self.visit(&next, Some(&origin(&page.url))),
+                None if page.answer.text().contains("name=\"account\"") => self.sign_in(&page),
+                None => return page,
+            };
+        }
+        panic!("the provider does not come to an end; last at {}", page.url.path());
+    }
+
     /// Answers the provider's page.
     #[track_caller]
     fn sign_in(&mut self, page: &Page) -> Page {
