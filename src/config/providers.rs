@@ -7,6 +7,7 @@ use super::secrets::{self, SecretSource};
 use super::source::Spot;
 use super::values;
 use crate::lifecycle::{Dialect, IdTokenRules, ProviderId, Rotation};
+use crate::secret::same_secret;
 use std::time::Duration;
 use url::Url;
 
@@ -23,6 +24,8 @@ pub struct ProviderConfig {
     pub client_id: String,
     /// The client secret; `None` for a public client.
     pub client_secret: Option<SecretSource>,
+    /// The secret that takes its place: both are valid for a while.
+    pub client_secret_next: Option<SecretSource>,
     /// How the client proves itself.
     pub client_auth: ClientAuth,
     /// The issuer, for discovery.
@@ -124,6 +127,47 @@ pub struct AccountConfig {
     pub email: Option<String>,
 }
 
+impl ProviderConfig {
+    /// Where its client secrets are: one, or two while they change places.
+    pub fn client_secrets(&self) -> impl Iterator<Item = &SecretSource> {
+        self.client_secret.iter().chain(&self.client_secret_next)
+    }
+}
+
+fn both_secrets(
+    reader: &mut Reader<'_>,
+    section: &mut Section,
+) -> (Option<SecretSource>, Option<SecretSource>) {
+    let one = secrets::readable(reader, section, "client_secret");
+    let next = next_secret(reader, section, one.as_ref());
+    (one, next)
+}
+
+/// The second of two secrets. To be of use it must be another one.
+fn next_secret(
+    reader: &mut Reader<'_>,
+    section: &mut Section,
+    one: Option<&SecretSource>,
+) -> Option<SecretSource> {
+    let at = section.place_of("client_secret_next")?;
+    let next = secrets::readable(reader, section, "client_secret_next")?;
+    let Some(one) = one else {
+        reader.wrong(at, "client_secret_next stands without client_secret", "name it client_secret");
+        return None;
+    };
+    let text = |source: &SecretSource| source.read_text(reader.around).ok();
+    let same_text =
+        text(one).zip(text(&next)).is_some_and(|(one, next)| same_secret(one.as_bytes(), next.as_bytes()));
+    if *one == next || same_text {
+        reader.warn(
+            at,
+            "client_secret_next is the same as client_secret: a rotation has nothing to go on to",
+            "write the new secret there, or remove the key",
+        );
+    }
+    Some(next)
+}
+
 /// Reads a provider. `section` has the catalogue's keys underneath already. For a catalogue entry by itself, `complete` is
 /// false: it has no client.
 pub(super) fn provider(
@@ -137,7 +181,7 @@ pub(super) fn provider(
     let located = grants::is_located(&section, grants::peek(&section));
     let grant = grants::grant(reader, &mut section, complete);
     let client_id = grants::client_id(reader, &mut section, grant.kind, complete);
-    let client_secret = secrets::readable(reader, &mut section, "client_secret");
+    let (client_secret, client_secret_next) = both_secrets(reader, &mut section);
     let client_auth = client_auth(reader, &mut section);
     if !located {
         reader.wrong(
@@ -162,6 +206,7 @@ pub(super) fn provider(
         docs,
         client_id: client_id?,
         client_secret,
+        client_secret_next,
         client_auth: client_auth?,
         issuer,
         authorize_url,

@@ -55,6 +55,11 @@ impl Section {
         super::tree::merge(&mut self.entries, over);
     }
 
+    /// Where a key's value stands, without taking it.
+    pub(super) fn place_of(&self, key: &str) -> Option<At> {
+        Some(self.entries.get(key)?.item.at)
+    }
+
     /// Whether a key is there and not taken yet.
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)

@@ -271,6 +271,28 @@ fn more_writes_than_aws_keeps_are_refused() {
 }
 
 #[test]
+fn a_second_client_secret_must_be_another_one() {
+    let mut fake = host();
+    fake.variables.insert("NEXT".into(), "another".into());
+    let with = |next: &str| {
+        let one = "client_secret = { env = \"GITHUB_CLIENT_SECRET\" }\n";
+        assert!(GOOD.contains(one));
+        GOOD.replacen(one, &format!("{one}client_secret_next = {{ env = \"{next}\" }}\n"), 1)
+    };
+    let Checked { config, warnings } = from_texts(&[("grantd.toml", &with("NEXT"))], &fake).unwrap();
+    assert!(warnings.is_empty());
+    assert_eq!(config.providers.values().next().unwrap().client_secrets().count(), 2);
+    for same in ["GITHUB_CLIENT_SECRET", "GOOGLE_CLIENT_SECRET"] {
+        let warnings = from_texts(&[("grantd.toml", &with(same))], &fake).unwrap().warnings;
+        assert!(warnings.len() == 1 && warnings[0].message.contains("the same as client_secret"), "{same}");
+    }
+    let alone = GOOD.replace("client_secret = ", "client_secret_next = ");
+    assert!(
+        from_texts(&[("grantd.toml", &alone)], &fake).unwrap_err().to_string().contains("stands without")
+    );
+}
+
+#[test]
 fn what_has_no_effect_is_a_warning() {
     let admins = "id = \"acme\"\nadmins = { claim = \"groups\", contains = \"secops\" }\n";
     let text = GOOD.replacen("id = \"acme\"\n", admins, 1);

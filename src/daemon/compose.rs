@@ -84,7 +84,8 @@ impl Composer {
             let (Some(reach), Some(provider)) = (providers.get(named), config.providers.get(named)) else {
                 continue;
             };
-            let fetched = matches!(provider.client_secret, Some(SecretSource::Secret { .. }));
+            let fetched =
+                provider.client_secrets().any(|source| matches!(source, SecretSource::Secret { .. }));
             let subject = Subject {
                 integration: integration.clone(),
                 provider: provider.clone(),
@@ -115,6 +116,14 @@ impl Composer {
         let client_secret = self
             .credential(config, provider.client_secret.as_ref())
             .map_err(|why| Secretless { whose: format!("provider {}", provider.id), why })?;
+        let next = self
+            .credential(config, provider.client_secret_next.as_ref())
+            .map_err(|why| Secretless { whose: format!("provider {}", provider.id), why })?;
+        let client_secret = if matches!(next, Credential::None) {
+            client_secret
+        } else {
+            Credential::either(client_secret, next)
+        };
         let signs = provider.grant.private_key.as_ref();
         let key = self
             .credential(config, signs)

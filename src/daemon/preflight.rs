@@ -106,25 +106,19 @@ impl Subject {
         }
     }
 
-    /// The client secret, where AWS keeps it. Others were read when the configuration was.
+    /// The client secrets, where AWS keeps them. Others were read when the configuration was.
     async fn client(&self) -> Report {
-        let (Some(manager), Some(SecretSource::Secret { name, member })) =
-            (&self.clients, &self.provider.client_secret)
-        else {
-            return Report::default();
-        };
-        let asked = Box::pin(manager.inspect_text(name, member.as_deref()));
-        match tokio::time::timeout(PATIENCE, asked).await.unwrap_or(Err(Snag::Unreachable)) {
-            Ok(()) => Report::default(),
-            Err(snag) => {
-                let caller = caller(manager).await;
-                Report::of(remedies::of_client(
-                    &Seat::of_client(self, name, caller),
-                    &snag,
-                    member.as_deref(),
-                ))
+        let Some(manager) = &self.clients else { return Report::default() };
+        let mut report = Report::default();
+        for source in self.provider.client_secrets() {
+            let SecretSource::Secret { name, member } = source else { continue };
+            let asked = Box::pin(manager.inspect_text(name, member.as_deref()));
+            if let Err(snag) = tokio::time::timeout(PATIENCE, asked).await.unwrap_or(Err(Snag::Unreachable)) {
+                let seat = Seat::of_client(self, name, caller(manager).await);
+                report.add(Report::of(remedies::of_client(&seat, &snag, member.as_deref())));
             }
         }
+        report
     }
 
     /// The provider's endpoints, and this host's clock against its.

@@ -84,3 +84,31 @@ fn a_client_secret_that_rotates_takes_effect_without_a_restart() {
     assert_eq!(healed.status, 200, "{}", healed.text());
     assert_eq!(daemon.status()["status"], "connected");
 }
+
+#[test]
+fn of_two_client_secrets_either_is_enough_and_a_rotation_costs_nothing() {
+    let world = World::new("two-secrets");
+    let config = world.sealed_config();
+    let right = world.home.path().join("client-secret").display().to_string();
+    let gone = world.write_secret("gone-secret", "a-client-secret-that-has-ended").display().to_string();
+    let both = |one: &str, next: &str| {
+        let next =
+            format!("client_secret = {{ file = \"{one}\" }}\nclient_secret_next = {{ file = \"{next}\" }}\n");
+        let one = format!("client_secret = {{ file = \"{right}\" }}\n");
+        Config { providers: config.providers.replace(&one, &next), ..config.clone() }
+    };
+    let daemon = world.start(&both(&gone, &right));
+    let _page = daemon.connect();
+    for _time in 0..3 {
+        assert_eq!(daemon.refresh().status, 200);
+    }
+    assert_eq!(daemon.status()["status"], "connected");
+    let refused = world.client.requests("token").iter().filter(|entry| entry.status == Some(401)).count();
+    assert_eq!(refused, 1, "the one that was taken comes first from then on");
+    assert_eq!(daemon.reload(&both(&right, &gone)).code, 0);
+    assert_eq!(daemon.refresh().status, 200);
+    assert_eq!(daemon.reload(&both(&gone, &right)).code, 0);
+    let ran = daemon.cli(&["revoke", World::INTEGRATION]);
+    assert!(ran.code == 0 && ran.stderr.contains("the provider confirmed"), "{}", ran.stderr);
+    world.client.assert_no_reuse();
+}

@@ -212,10 +212,11 @@ fn client_secrets(config: &Config) -> impl Iterator<Item = &str> {
     let used: BTreeSet<_> =
         config.integrations.values().map(|integration| &integration.identity.provider).collect();
     let providers = config.providers.iter().filter(move |(id, _)| used.contains(id));
-    let secrets = providers.flat_map(|(_, provider)| [&provider.client_secret, &provider.grant.private_key]);
+    let secrets =
+        providers.flat_map(|(_, provider)| provider.client_secrets().chain(&provider.grant.private_key));
     secrets.filter_map(|secret| match secret {
-        Some(SecretSource::Secret { name, .. }) => Some(name.as_str()),
-        Some(SecretSource::Credential(_) | SecretSource::File(_) | SecretSource::Variable(_)) | None => None,
+        SecretSource::Secret { name, .. } => Some(name.as_str()),
+        SecretSource::Credential(_) | SecretSource::File(_) | SecretSource::Variable(_) => None,
     })
 }
 

@@ -188,23 +188,39 @@ impl Provider {
             Err(ProviderError::Unreachable) => return Revocation::Silent,
         };
         let Ok(secret) = self.client_secret().await else { return Revocation::Silent };
-        let client = self.client(secret.as_deref());
+        let said = self.revoke_as(self.client(secret.as_deref()), &endpoint, refresh, access).await;
+        if said != Revocation::Refused {
+            return said;
+        }
+        // Perhaps it was the client that was refused.
+        match self.0.registration.client_secret.other(self.0.clock.now()).await {
+            Some(other) => self.revoke_as(self.client(Some(&other)), &endpoint, refresh, access).await,
+            None => said,
+        }
+    }
+
+    async fn revoke_as(
+        &self,
+        client: Client<'_>,
+        endpoint: &Url,
+        refresh: Option<&RefreshToken>,
+        access: Option<&AccessToken>,
+    ) -> Revocation {
         let (first, second) = match client.registration.revoke {
             Revoke::Unsupported => return Revocation::Unsupported,
             Revoke::Rfc7009 => (
                 refresh
-                    .and_then(|token| revoke_form(client, &endpoint, token.expose_secret(), "refresh_token")),
-                access
-                    .and_then(|token| revoke_form(client, &endpoint, token.expose_secret(), "access_token")),
+                    .and_then(|token| revoke_form(client, endpoint, token.expose_secret(), "refresh_token")),
+                access.and_then(|token| revoke_form(client, endpoint, token.expose_secret(), "access_token")),
             ),
-            Revoke::DeleteJson => (None, access.and_then(|token| delete_json(client, &endpoint, token))),
-            Revoke::Bearer => (None, access.and_then(|token| bearer(http::Method::POST, &endpoint, token))),
+            Revoke::DeleteJson => (None, access.and_then(|token| delete_json(client, endpoint, token))),
+            Revoke::Bearer => (None, access.and_then(|token| bearer(http::Method::POST, endpoint, token))),
             Revoke::TokenInPath => {
-                let url = access.and_then(|token| static_key::in_path(&endpoint, token));
+                let url = access.and_then(|token| static_key::in_path(endpoint, token));
                 (None, url.and_then(|url| http::Request::post(url.as_str()).body(Vec::new()).ok()))
             }
             Revoke::DeleteBearer => {
-                (None, access.and_then(|token| bearer(http::Method::DELETE, &endpoint, token)))
+                (None, access.and_then(|token| bearer(http::Method::DELETE, endpoint, token)))
             }
         };
         let told = match first {
@@ -234,17 +250,35 @@ impl Provider {
         }
     }
 
+    /// Sends a request as the client. While two secrets are valid side by side, the second is tried once where the provider does
+    /// not take the first: it looked at nothing else then, and consumed nothing (RFC 6749 §5.2).
     pub(super) async fn spend(
         &self,
-        request: impl FnOnce(Client<'_>) -> Option<http::Request<Vec<u8>>>,
+        request: impl Fn(Client<'_>) -> Option<http::Request<Vec<u8>>>,
     ) -> Spent {
         let secret = match self.client_secret().await {
             Ok(secret) => secret,
             Err(fault) => return Spent::NotSent(fault),
         };
-        match request(self.client(secret.as_deref())) {
-            Some(request) => self.send(request).await,
-            None => Spent::NotSent(WireFault::Misconfigured),
+        let Some(first) = request(self.client(secret.as_deref())) else {
+            return Spent::NotSent(WireFault::Misconfigured);
+        };
+        let said = self.send(first).await;
+        let credential = &self.0.registration.client_secret;
+        if !rejects_client(&said) {
+            return said;
+        }
+        let Some(other) = credential.other(self.0.clock.now()).await else { return said };
+        let Some(second) = request(self.client(Some(&other))) else { return said };
+        match self.send(second).await {
+            Spent::NotSent(_) => said,
+            again @ (Spent::Lost(_) | Spent::Answered(_)) => {
+                if !rejects_client(&again) {
+                    tracing::info!(provider = %self.0.registration.id, "the other client secret is taken");
+                    credential.turn();
+                }
+                again
+            }
         }
     }
 
@@ -308,6 +342,22 @@ impl Provider {
             Spent::Answered(_) | Spent::NotSent(_) | Spent::Lost(_) => None,
         }
     }
+}
+
+/// Whether an answer refuses the client and nothing else. Looked for without parsing: an answer is sealed before anything is read
+/// into it.
+fn rejects_client(said: &Spent) -> bool {
+    let Spent::Answered(answer) = said else { return false };
+    let body = answer.body.expose_secret();
+    let has = |word: &str| body.windows(word.len()).any(|part| part == word.as_bytes());
+    let words = [
+        "\"invalid_client\"",
+        "\"incorrect_client_credentials\"",
+        "\"bad_client_secret\"",
+        "=invalid_client",
+    ];
+    let refuses = (200..500).contains(&answer.status) && answer.whole;
+    refuses && !has("access_token") && !has("invalid_grant") && words.into_iter().any(has)
 }
 
 /// How many requests one provider is sent at a time.

@@ -9,6 +9,7 @@ use crate::secret::ClientSecret;
 use crate::time::Timestamp;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
@@ -21,6 +22,16 @@ pub enum Credential {
     Known(ClientSecret),
     /// With a secret that is fetched when it is needed.
     Fetched(Fetched),
+    /// With either of two, while one takes the place of the other.
+    Either(Box<Either>),
+}
+
+/// Two secrets: the one that was taken last comes first.
+#[derive(Debug)]
+pub struct Either {
+    one: Credential,
+    next: Credential,
+    turned: AtomicBool,
 }
 
 /// A secret that is fetched when it is needed.
@@ -39,13 +50,46 @@ impl Credential {
         Self::Fetched(Fetched { fetch: Box::new(fetch), kept: Mutex::new(None) })
     }
 
+    /// Either of two secrets: `next` is used when the provider does not take `one`.
+    #[must_use]
+    pub fn either(one: Self, next: Self) -> Self {
+        Self::Either(Box::new(Either { one, next, turned: AtomicBool::new(false) }))
+    }
+
+    /// The other secret, where there is one and it can be had.
+    pub(super) async fn other(&self, now: Timestamp) -> Option<Arc<ClientSecret>> {
+        let Self::Either(either) = self else { return None };
+        let (_, second) = either.in_order();
+        Box::pin(second.now(now)).await.ok().flatten()
+    }
+
+    /// The other secret was taken where the first was not: from now on it comes first.
+    pub(super) fn turn(&self) {
+        if let Self::Either(either) = self {
+            either.turned.fetch_xor(true, Ordering::Relaxed);
+        }
+    }
+
     /// The secret now; `None` for a public client.
     pub(super) async fn now(&self, now: Timestamp) -> Result<Option<Arc<ClientSecret>>, WireFault> {
         match self {
             Self::None => Ok(None),
             Self::Known(secret) => Ok(Some(Arc::new(secret.duplicate()))),
             Self::Fetched(fetched) => fetched.now(now).await.map(Some),
+            Self::Either(either) => {
+                let (first, second) = either.in_order();
+                match Box::pin(first.now(now)).await {
+                    Err(fault) => Box::pin(second.now(now)).await.map_err(|_as_well| fault),
+                    had => had,
+                }
+            }
         }
+    }
+}
+
+impl Either {
+    fn in_order(&self) -> (&Credential, &Credential) {
+        if self.turned.load(Ordering::Relaxed) { (&self.next, &self.one) } else { (&self.one, &self.next) }
     }
 }
 
@@ -107,6 +151,22 @@ mod tests {
                 }
             })
         })
+    }
+
+    #[tokio::test]
+    async fn of_two_secrets_the_one_that_was_taken_last_comes_first() {
+        let known = |text: &str| Credential::Known(ClientSecret::new(text));
+        let either = Credential::either(known("old"), known("new"));
+        let at = Timestamp::EPOCH;
+        for (first, second) in [("old", "new"), ("new", "old"), ("old", "new")] {
+            assert_eq!(either.now(at).await.unwrap().unwrap().expose_secret(), first);
+            assert_eq!(either.other(at).await.unwrap().expose_secret(), second);
+            either.turn();
+        }
+        assert!(known("only").other(at).await.is_none());
+        let failing = Credential::fetched(|| Box::pin(std::future::ready(Err(StoreFault::Missing))));
+        let either = Credential::either(failing, known("new"));
+        assert_eq!(either.now(at).await.unwrap().unwrap().expose_secret(), "new", "one of them is enough");
     }
 
     #[tokio::test]

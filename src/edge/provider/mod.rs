@@ -24,7 +24,7 @@ pub use account::AccountLookup;
 pub use api::{Api, Apis, TokenIn};
 pub use assertion::{AssertionStyle, Signer};
 pub use client::{AuthorizeRequest, Provider, ProviderError, Unreached};
-pub use credential::{Credential, Fetched};
+pub use credential::{Credential, Either, Fetched};
 pub use device::DeviceCode;
 pub use machine::{Errand, Minting};
 pub use registration::{ClientAuth, Endpoints, Pkce, Registration, Revoke};
