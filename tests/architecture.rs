@@ -323,6 +323,7 @@ const EXPOSING: &[&str] = &[
     "src/edge/provider/account.rs",
     "src/edge/provider/api.rs",
     "src/edge/provider/assertion.rs",
+    "src/edge/provider/brokered.rs",
     "src/edge/provider/client.rs",
     "src/edge/provider/device.rs",
     "src/edge/provider/discovery.rs",

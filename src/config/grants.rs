@@ -95,6 +95,13 @@ pub(super) fn grant(reader: &mut Reader<'_>, section: &mut Section, complete: bo
             "set private_key = { file = \"/path/of/key.pem\" }, or the key file of a Google service account",
         );
     }
+    if complete && kind == GrantKind::Brokered && !section.has("client_secret") {
+        reader.wrong(
+            section.at,
+            "grant \"brokered\" needs the broker's API key",
+            "set client_secret = { file = \"/path/of/the/key\" }",
+        );
+    }
     let uses = [
         ("device_url", kind == GrantKind::AuthorizationCode),
         ("audience", asserted || kind == GrantKind::ClientCredentials),
@@ -254,7 +261,7 @@ mod tests {
         assert_eq!(messages("grant = \"static\"\n", ""), [""; 0]);
         assert_eq!(
             messages("grant = \"brokered\"\nclient_id = \"c\"\n", ""),
-            ["grantd does not know where provider `p` is"]
+            ["grant \"brokered\" needs the broker's API key", "grantd does not know where provider `p` is"]
         );
         assert_eq!(messages("grant = \"password\"\n", "").len(), 3, "and it is read as the usual grant");
     }
@@ -282,7 +289,7 @@ mod tests {
             |checked: &crate::config::Checked| checked.config.integrations.values().next().unwrap().clone();
         assert_eq!((of(&checked).store.kind, checked.warnings.len()), (StoreKind::Nowhere, 1));
         assert_eq!(checked.config.providers.values().next().unwrap().rotation, Rotation::None);
-        let broker = "grant = \"brokered\"\nclient_id = \"c\"\ntoken_url = \"https://p.example/a\"\n";
+        let broker = "grant = \"brokered\"\nclient_id = \"c\"\nclient_secret = { env = \"GITHUB_CLIENT_SECRET\" }\ntoken_url = \"https://p.example/a\"\n";
         let checked = check(&text(broker)).unwrap();
         assert_eq!(of(&checked).errand.subject.as_deref(), Some("acme"));
         assert_eq!(checked.config.providers.values().next().unwrap().grant.kind, GrantKind::Brokered);

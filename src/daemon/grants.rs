@@ -6,7 +6,8 @@ use crate::edge::provider::{AssertionStyle, Credential, Errand, Minting, Signer}
 /// How a registration gets tokens without a person; `key` signs its assertions.
 pub(super) fn minting(grant: &GrantConfig, key: Credential) -> Minting {
     match grant.kind {
-        GrantKind::AuthorizationCode | GrantKind::Brokered => Minting::None,
+        GrantKind::AuthorizationCode => Minting::None,
+        GrantKind::Brokered => Minting::Broker,
         GrantKind::Static => Minting::Key,
         GrantKind::ClientCredentials => Minting::ClientCredentials { audience: grant.audience.clone() },
         GrantKind::JwtBearer => Minting::Assertion(Signer {

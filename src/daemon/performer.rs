@@ -127,7 +127,11 @@ impl Authorizer for Edges {
     fn device(&self, identity: &Identity, scopes: Vec<String>) -> Pending<Result<DeviceFlow, Refusal>> {
         let Some(route) = self.route(identity) else { return gone() };
         Box::pin(async move {
-            let issued = route.provider.device(&scopes).await.map_err(|error| refusal(&error))?;
+            let issued = route
+                .provider
+                .device(&Errand { scopes, ..route.errand })
+                .await
+                .map_err(|error| refusal(&error))?;
             let frozen = Frozen {
                 token_endpoint: issued.token_endpoint.into(),
                 issuer: None,
@@ -172,10 +176,13 @@ async fn go_out(route: Route, identity: Identity, effect: Effect) -> Completion 
     match effect {
         Effect::Exchange { exchange, .. } => Completion::Answered(provider.exchange(&exchange).await),
         Effect::Refresh { token, .. } => Completion::Answered(provider.refresh(&token).await),
-        Effect::Mint { .. } => Completion::Answered(provider.mint(&route.errand).await),
+        Effect::Mint { connected_account, .. } => {
+            Completion::Answered(provider.mint(&route.errand, connected_account.as_deref()).await)
+        }
         Effect::Try { token, .. } => Completion::Tried(provider.try_token(&token).await),
-        Effect::RevokeUpstream { refresh_token, access_token, .. } => {
-            Completion::UpstreamRevoked(provider.revoke(refresh_token.as_ref(), access_token.as_ref()).await)
+        Effect::RevokeUpstream { refresh_token, access_token, connected_account, .. } => {
+            let (refresh, access) = (refresh_token.as_ref(), access_token.as_ref());
+            Completion::UpstreamRevoked(provider.revoke(refresh, access, connected_account.as_deref()).await)
         }
         Effect::Store { record, .. } => Box::pin(store.store(place, &record)).await,
         Effect::Clear { record, .. } => Box::pin(store.clear(place, &record)).await,

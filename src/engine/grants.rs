@@ -3,12 +3,12 @@
 //! Nothing is judged here but whether the integration's grant is of that kind.
 
 use super::consents::{LONGEST_LOOK, MOST_WAITERS, looks_too_long, wanting};
-use super::handle::{DeviceStarted, Landing, Reply};
+use super::handle::{DeviceStarted, Enabling, Landing, Reply};
 use super::live::Waiter;
 use super::plan::Planned;
 use super::ports::DeviceFlow;
 use super::run::{End, Engine, answer, not_found};
-use crate::lifecycle::{Action, Actor, Code, Event, IntegrationId, Origin, Refusal, View};
+use crate::lifecycle::{Action, Actor, Code, Event, IntegrationId, Origin, Refusal};
 use crate::secret::Imported;
 use std::time::Duration;
 
@@ -77,13 +77,14 @@ impl Engine {
     }
 
     /// Waits as a refresh on demand does.
-    pub(super) fn enable(&mut self, id: &IntegrationId, reply: Reply<Option<View>>) {
+    pub(super) fn enable(&mut self, id: &IntegrationId, reply: Reply<Enabling>) {
         let Some(live) = self.lives.get_mut(id).filter(|live| !live.leaving) else {
             return answer(reply, Err(not_found()));
         };
         let Some(planned) = self.plan.integrations.get(id) else { return answer(reply, Err(not_found())) };
         match planned.terms.origin {
-            Origin::Consent | Origin::Broker => return answer(reply, Ok(None)),
+            Origin::Consent => return answer(reply, Ok(Enabling::Link)),
+            Origin::Broker => return answer(reply, Ok(Enabling::Broker)),
             Origin::Key => {
                 return answer(
                     reply,
@@ -100,7 +101,10 @@ impl Engine {
 /// Why no link is made for a grant that no person gives.
 pub(super) fn without_a_person(origin: Origin) -> Result<(), Refusal> {
     match origin {
-        Origin::Consent | Origin::Broker => Ok(()),
+        Origin::Consent => Ok(()),
+        Origin::Broker => {
+            Err(refused("`grantd connect` on the host prints the broker's page for this grant"))
+        }
         Origin::Machine => {
             Err(refused("this grant needs no person: `grantd connect` on the host has it work"))
         }
@@ -110,11 +114,10 @@ pub(super) fn without_a_person(origin: Origin) -> Result<(), Refusal> {
     }
 }
 
-/// A broker's page is a link, and a machine or a key has none.
+/// A machine or a key has no page, at which a person would do something.
 fn of_a_person(origin: Origin) -> Result<(), Refusal> {
     match origin {
-        Origin::Consent => Ok(()),
-        Origin::Broker => Err(refused("a broker has no device flow: `grantd connect` makes a link")),
+        Origin::Consent | Origin::Broker => Ok(()),
         Origin::Machine | Origin::Key => without_a_person(origin),
     }
 }

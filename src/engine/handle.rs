@@ -37,6 +37,17 @@ pub struct Start {
     pub then: Option<String>,
 }
 
+/// What a grant needs that an operator wants connected.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Enabling {
+    /// Nothing: it works.
+    Works(Box<View>),
+    /// A person, who follows a link of ours ([`Handle::start`]).
+    Link,
+    /// A person, at the broker's own page ([`Handle::device`]).
+    Broker,
+}
+
 /// A device flow that has begun: what its person needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceStarted {
@@ -148,7 +159,7 @@ pub(super) enum Ask {
     Delete(IntegrationId, Reply<Ended>),
     Import(IntegrationId, Imported, Reply<Landing>),
     Device(IntegrationId, Reply<DeviceStarted>),
-    Enable(IntegrationId, Reply<Option<View>>),
+    Enable(IntegrationId, Reply<Enabling>),
     Recover(IntegrationId, Reply<Recovered>),
     Nudge(IntegrationId),
     Answered(IntegrationId, ApiAnswer, u64),
@@ -257,11 +268,11 @@ impl Handle {
         self.ask(|reply| Ask::Device(integration.clone(), reply)).await
     }
 
-    /// Has a grant that needs no person work, also after a revocation; waits for its token. `None`: it needs a person.
+    /// Has a grant that needs no person work, also after a revocation; waits for its token. Says what else is needed.
     ///
     /// # Errors
     /// `integration_not_found`, `token_unavailable`; `invalid_request` where a key has to be imported.
-    pub async fn enable(&self, integration: &IntegrationId) -> Result<Option<View>, Refusal> {
+    pub async fn enable(&self, integration: &IntegrationId) -> Result<Enabling, Refusal> {
         self.ask(|reply| Ask::Enable(integration.clone(), reply)).await
     }
 

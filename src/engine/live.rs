@@ -2,7 +2,7 @@
 
 use super::board::{Cell, Served};
 use super::consents::landing;
-use super::handle::{Ended, Reply};
+use super::handle::{Enabling, Ended, Reply};
 use super::plan::Planned;
 use super::run::{UNKNOWN_UPSTREAM, answer};
 use crate::lifecycle::{
@@ -25,7 +25,7 @@ pub(super) struct Live {
     pub(super) leaving: bool,
     pub(super) consents: VecDeque<Waiter>,
     pub(super) refreshes: Vec<(u64, Reply<View>)>,
-    pub(super) enablings: Vec<(u64, Reply<Option<View>>)>,
+    pub(super) enablings: Vec<(u64, Reply<Enabling>)>,
     pub(super) validations: Vec<Reply<View>>,
     pub(super) endings: Vec<Reply<Ended>>,
 }
@@ -81,7 +81,10 @@ impl Live {
         }
         for (before, reply) in self.enablings.drain(..) {
             let fresh = self.machine.refreshes() > before;
-            answer(reply, if fresh { Ok(Some(view.clone())) } else { Err(not_refreshed(&view)) });
+            answer(
+                reply,
+                if fresh { Ok(Enabling::Works(Box::new(view.clone()))) } else { Err(not_refreshed(&view)) },
+            );
         }
         let validated = if self.machine.is_validating() { 0 } else { self.validations.len() };
         for reply in self.validations.drain(..validated) {

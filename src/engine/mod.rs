@@ -15,7 +15,9 @@ mod proxy;
 mod run;
 
 pub use board::{Board, Cell, Posting, Served};
-pub use handle::{DeviceStarted, Ended, Going, Handle, Landed, Landing, Recovered, Reload, Start, Started};
+pub use handle::{
+    DeviceStarted, Enabling, Ended, Going, Handle, Landed, Landing, Recovered, Reload, Start, Started,
+};
 pub use plan::{Plan, Planned};
 pub use ports::{
     AuthorizationRequest, Authorized, Authorizer, BrokenOff, Called, Clock, DeviceFlow, Entropy, Flow,

@@ -1,6 +1,6 @@
 //! A stage for the tests of the edges: a handle and a board whose engine is played by an actor.
 
-use super::handle::{Ask, Ended, Going, Handle, Landing, Reload, Start, Started};
+use super::handle::{Ask, Enabling, Ended, Going, Handle, Landing, Reload, Start, Started};
 use super::{Board, Called, Cell, Flow, Pending, Served, Trail, Upstream};
 use crate::lifecycle::{
     ApiAnswer, AuditEvent, Binding, Callback, Code, Confirmation, Heard, IntegrationId, Invitation, Lease,
@@ -40,7 +40,7 @@ pub(crate) trait Actor: Send + 'static {
     fn import(&mut self, _integration: IntegrationId, _imported: &Imported) -> Result<Landing, Refusal> {
         Err(unknown())
     }
-    fn enable(&mut self, _integration: IntegrationId) -> Result<Option<View>, Refusal> {
+    fn enable(&mut self, _integration: IntegrationId) -> Result<Enabling, Refusal> {
         Err(unknown())
     }
     fn nudge(&mut self, _integration: IntegrationId) {}

@@ -92,11 +92,6 @@ impl Integration {
         self.tidy();
     }
 
-    /// A machine has no use for a refresh token, and a broker's stays with the broker.
-    pub(super) fn without_refresh_token(&self, issued: Issued) -> Issued {
-        if self.terms.origin.is_repeatable() { Issued { refresh_token: None, ..issued } } else { issued }
-    }
-
     /// A token that was handed out before, and is due again at once, must not be asked for in a spin.
     pub(super) fn space_mints(&mut self, now: Timestamp) {
         let due = self.served.and_then(|served| Some(self.planned(served.from, served.until?)));
@@ -113,6 +108,11 @@ impl Integration {
             Spend::Import(_) => "import",
         }
     }
+}
+
+/// A machine has no use for a refresh token, and a broker's stays with the broker.
+pub(super) fn without_refresh_token(origin: Origin, issued: Issued) -> Issued {
+    if origin.is_repeatable() { Issued { refresh_token: None, ..issued } } else { issued }
 }
 
 /// How long before its end a broker's token is fetched again.

@@ -189,6 +189,21 @@ fn brokered(life: u64) -> World {
 }
 
 #[test]
+fn a_connected_account_is_stored_without_a_refresh_token_and_given_back_by_its_name() {
+    let mut world = World::with(Terms { origin: Origin::Broker, can_try: false, ..terms(Rotation::None) });
+    world.restart(Found::default());
+    let body = r#"{"access_token":"a","expires_in":3600,"refresh_token":"never","connected_account":"ca_1"}"#;
+    world.will("exchange", answer(200, body, world.now));
+    world.consent();
+    let stored = world.stored.last().unwrap();
+    assert_eq!(stored.connected_account.as_deref(), Some("ca_1"));
+    assert!(stored.refresh_token.is_none());
+    world.happens(Event::RevocationAsked { by: Asker::Operator });
+    assert_eq!(world.status(), Status::Revoked);
+    assert_eq!(world.given_back, [Some("ca_1".to_owned())]);
+}
+
+#[test]
 fn a_brokers_token_is_fetched_a_minute_before_it_ends_and_never_written() {
     let mut world = brokered(3600);
     let began = world.now;

@@ -7,6 +7,7 @@ use super::doubt::presentation_of;
 use super::import::outcome_of;
 use super::life::{Accepted, Doubt, Flight, Fresh, Import, Kind, Life, Phase, Spend, Step, Unstored};
 use super::machine::Integration;
+use super::mint::without_refresh_token;
 use super::outcome::{Issued, Outcome};
 use super::restore::is_worth_keeping;
 use super::{
@@ -301,7 +302,7 @@ impl Integration {
     }
 
     pub(super) fn refreshed(&mut self, sealed: Arc<Sealed>, issued: Issued, durable: bool, now: Timestamp) {
-        let issued = self.without_refresh_token(issued);
+        let issued = without_refresh_token(self.terms.origin, issued);
         let rotated = rotates(&sealed, &issued);
         let record = record_of(&self.identity, &self.terms, &sealed, issued);
         if matches!(self.life, Life::Revoked(_)) {
@@ -470,6 +471,7 @@ pub(super) fn record_of(
     sealed: &Sealed,
     issued: Issued,
 ) -> Record {
+    let issued = without_refresh_token(terms.origin, issued);
     let received = sealed.answer.received_at;
     let expires_in = issued.expires_in.or(terms.default_life);
     let refresh_ends = issued.refresh_token_expires_in.map(|life| received.plus(life));

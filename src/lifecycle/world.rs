@@ -33,6 +33,8 @@ pub(super) struct World {
     pub(super) presented: Vec<String>,
     /// The connected accounts of the mints.
     pub(super) minted: Vec<Option<String>>,
+    /// The connected accounts of the revocations.
+    pub(super) given_back: Vec<Option<String>>,
     pub(super) revoked_upstream: Vec<Option<String>>,
     issued: u64,
     /// What a token answer looks like: whether it rotates, and how long the token lives.
@@ -97,6 +99,7 @@ impl World {
             fates: Vec::new(),
             presented: Vec::new(),
             minted: Vec::new(),
+            given_back: Vec::new(),
             revoked_upstream: Vec::new(),
             issued: 0,
             rotates: true,
@@ -254,7 +257,8 @@ impl World {
                 self.fates.push(slot);
                 (kind, Some(op))
             }
-            Effect::RevokeUpstream { op, refresh_token, .. } => {
+            Effect::RevokeUpstream { op, refresh_token, connected_account, .. } => {
+                self.given_back.push(connected_account);
                 self.revoked_upstream.push(refresh_token.map(|token| token.expose_secret().into()));
                 ("revoke_upstream", Some(op))
             }

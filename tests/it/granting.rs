@@ -115,8 +115,10 @@ fn a_device_code_that_a_person_enters_elsewhere_connects_and_is_refreshed() {
     assert!(status["message"].as_str().unwrap().contains("device code"), "{status}");
     let done = Browser::new().enter_code(&page, &code);
     assert_eq!(done.status(), 200, "{}", done.text());
-    let status = connected(&daemon);
-    assert_eq!((&status["account"]["username"], &status["stored"]), (&json!("acme-bot"), &json!(true)));
+    let status = eventually("the record is stored", || {
+        Some(connected(&daemon)).filter(|status| status["stored"] == true)
+    });
+    assert_eq!(status["account"]["username"], "acme-bot");
     assert_eq!(world.aws.record(&world.secret()).unwrap()["generation"], 1);
     assert_eq!(daemon.token().status, 200);
     assert_eq!(daemon.refresh().status, 200);
@@ -317,6 +319,84 @@ fn a_github_app_mints_tokens_of_one_installation() {
     );
     let paths = book.lock().unwrap().paths.clone();
     assert_eq!(paths, ["POST /app/installations/42/access_tokens", "DELETE /installation/token"]);
+}
+
+/// A broker: initiate, look, fetch, delete. It answers with a refresh token too, which must be found nowhere.
+async fn composio(
+    State(book): State<Book>,
+    Path(rest): Path<String>,
+    method: Method,
+    head: HeaderMap,
+) -> Response {
+    let mut seen = book.lock().unwrap();
+    seen.paths.push(format!("{method} /{rest}"));
+    if head.get("x-api-key").is_none_or(|key| key != "canary-broker-api-key") {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    match (method, rest.as_str(), seen.public.as_str()) {
+        (Method::POST, "accounts/link", _) => {
+            let link = json!({ "connected_account_id": "ca_1", "redirect_url": "https://broker.example/link/1", "link_token": "l" });
+            (StatusCode::CREATED, Json(link)).into_response()
+        }
+        (Method::GET, "accounts/ca_1", "active") => {
+            let token = format!("broker-access-{}", seen.asked.len());
+            seen.asked.push(json!(token));
+            Json(json!({ "id": "ca_1", "status": "ACTIVE", "state": { "authScheme": "OAUTH2", "val": {
+                "access_token": token, "refresh_token": "canary-broker-refresh-token", "token_type": "bearer", "expires_in": 3600 } } }))
+            .into_response()
+        }
+        (Method::GET, "accounts/ca_1", "gone") => StatusCode::NOT_FOUND.into_response(),
+        (Method::GET, "accounts/ca_1", _) => {
+            Json(json!({ "id": "ca_1", "status": "INITIATED" })).into_response()
+        }
+        (Method::DELETE, "accounts/ca_1", _) => Json(json!({ "success": true })).into_response(),
+        _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+#[test]
+fn a_connected_account_is_begun_fetched_and_deleted_at_its_broker() {
+    let world = World::new("broker");
+    let book = Book::default();
+    let address = serve(Router::new().route("/{*rest}", any(composio)).with_state(Arc::clone(&book)));
+    let path = world.write_secret("api-key", "canary-broker-api-key");
+    for canary in ["canary-broker-api-key", "canary-broker-refresh-token"] {
+        world.note("broker", canary);
+    }
+    let keys = format!(
+        "grant = \"brokered\"\nclient_id = \"ac_1\"\nclient_secret = {{ file = \"{}\" }}\ntoken_url = \"http://{address}/accounts\"\n",
+        path.display()
+    );
+    let mut daemon = world.start(&config_of(&world, &keys, &format!("secret = \"{}\"\n", world.secret())));
+    let ran = daemon.cli(&["connect", World::INTEGRATION]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "https://broker.example/link/1\n"), "{}", ran.stderr);
+    eventually("the broker is asked", || {
+        book.lock().unwrap().paths.iter().any(|path| path == "GET /accounts/ca_1").then_some(())
+    });
+    assert_eq!(daemon.status()["status"], "pending");
+    "active".clone_into(&mut book.lock().unwrap().public);
+    let _status = connected(&daemon);
+    assert_eq!(daemon.token().json()["access_token"], "broker-access-0");
+    let record = eventually("the record is stored", || world.aws.record(&world.secret()));
+    assert_eq!((&record["connected_account"], &record["refresh_token"]), (&json!("ca_1"), &Value::Null));
+    daemon.kill9();
+    daemon.restart();
+    let _status = connected(&daemon);
+    assert_eq!(daemon.refresh().status, 200);
+    assert_eq!(daemon.token().json()["access_token"], "broker-access-1");
+    assert_eq!(world.aws.record(&world.secret()), Some(record), "a fetch is no write");
+    "gone".clone_into(&mut book.lock().unwrap().public);
+    assert_ne!(daemon.refresh().status, 200);
+    assert_eq!(daemon.status()["status"], "needs_reauth");
+    let ran = daemon.cli(&["revoke", World::INTEGRATION, "--json"]);
+    assert_eq!(
+        serde_json::from_str::<Value>(&ran.stdout).unwrap()["upstream"],
+        "confirmed",
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(book.lock().unwrap().paths.last().map(String::as_str), Some("DELETE /accounts/ca_1"));
+    assert_eq!(daemon.token().status, 403);
 }
 
 async fn telegram(State(book): State<Book>, Path(rest): Path<String>, head: HeaderMap) -> Response {

@@ -181,7 +181,15 @@ impl Provider {
     }
 
     /// Tells the provider that a grant ends: the refresh token first, then the access token.
-    pub async fn revoke(&self, refresh: Option<&RefreshToken>, access: Option<&AccessToken>) -> Revocation {
+    pub async fn revoke(
+        &self,
+        refresh: Option<&RefreshToken>,
+        access: Option<&AccessToken>,
+        connected_account: Option<&str>,
+    ) -> Revocation {
+        if let (Minting::Broker, Some(account)) = (&self.registration().minting, connected_account) {
+            return self.delete_account(account).await;
+        }
         let endpoint = match self.endpoints().await {
             Ok(Endpoints { revoke: Some(endpoint), .. }) => endpoint,
             Ok(_) | Err(ProviderError::Misconfigured(_)) => return Revocation::Unsupported,

@@ -3,6 +3,7 @@
 //! How often is asked is decided by `lifecycle`; each ask is one bounded request.
 
 use super::client::{Provider, ProviderError};
+use super::machine::{Errand, Minting};
 use super::registration::{ClientAuth, Endpoints};
 use super::requests::{self, Client};
 use crate::lifecycle::{Answer, Exchange, Pace, Spent};
@@ -29,15 +30,18 @@ pub struct DeviceCode {
 }
 
 impl Provider {
-    /// Asks for a device code.
+    /// Asks for a device code; of a broker, for the page at which an account is connected.
     ///
     /// # Errors
     /// [`ProviderError`] where the provider has no device flow, or refuses.
-    pub async fn device(&self, scopes: &[String]) -> Result<DeviceCode, ProviderError> {
+    pub async fn device(&self, errand: &Errand) -> Result<DeviceCode, ProviderError> {
+        if matches!(self.registration().minting, Minting::Broker) {
+            return self.initiate(errand).await;
+        }
         let Endpoints { device, token, .. } = self.endpoints().await?;
         let device = device.ok_or(ProviderError::Misconfigured("it has no device_url"))?;
         let token_endpoint = token.ok_or(ProviderError::Misconfigured("it has no token endpoint"))?;
-        let scope = scopes.join(&self.registration().scope_separator);
+        let scope = errand.scopes.join(&self.registration().scope_separator);
         let mut pairs = vec![("client_id", self.registration().client_id.as_str())];
         if !scope.is_empty() {
             pairs.push(("scope", &scope));
@@ -50,6 +54,9 @@ impl Provider {
 
     /// Asks whether a person has entered the code.
     pub(super) async fn poll(&self, endpoint: &Url, exchange: &Exchange) -> Spent {
+        if matches!(self.registration().minting, Minting::Broker) {
+            return self.look_at(exchange.code.expose_secret()).await;
+        }
         let pairs = [
             ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
             ("device_code", exchange.code.expose_secret()),

@@ -26,6 +26,8 @@ pub enum Minting {
     },
     /// With a signed assertion.
     Assertion(Signer),
+    /// A broker hands them out.
+    Broker,
     /// An operator imports a key: there is no token endpoint.
     Key,
 }
@@ -35,21 +37,24 @@ pub enum Minting {
 pub struct Errand {
     /// The scopes to ask for.
     pub scopes: Vec<String>,
-    /// `sub` of an assertion.
+    /// `sub` of an assertion; at a broker, the user that connected accounts belong to.
     pub subject: Option<String>,
     /// What stands for `{installation_id}` in the token endpoint.
     pub installation_id: Option<String>,
 }
 
 impl Provider {
-    /// Asks for an access token, once.
-    pub async fn mint(&self, errand: &Errand) -> Spent {
+    /// Asks for an access token, once; of a broker, for the one of `connected_account`.
+    pub async fn mint(&self, errand: &Errand, connected_account: Option<&str>) -> Spent {
+        if let (Minting::Broker, Some(account)) = (&self.registration().minting, connected_account) {
+            return self.fetch(account).await;
+        }
         let endpoint = match self.token_endpoint().await {
             Ok(endpoint) => with_installation(&endpoint, errand.installation_id.as_deref()),
             Err(fault) => return Spent::NotSent(fault),
         };
         match &self.registration().minting {
-            Minting::None | Minting::Key => Spent::NotSent(WireFault::Misconfigured),
+            Minting::None | Minting::Key | Minting::Broker => Spent::NotSent(WireFault::Misconfigured),
             Minting::ClientCredentials { audience } => {
                 let scope = self.joined(errand);
                 self.spend(|client| {

@@ -7,6 +7,7 @@ mod account;
 mod api;
 mod api_headers;
 mod assertion;
+mod brokered;
 mod client;
 mod credential;
 mod device;

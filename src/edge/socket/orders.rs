@@ -5,7 +5,7 @@
 use super::answers::{answer, bytes_of, json, json_of, misfit, nowhere, refused};
 use super::control::ControlDesk;
 use super::witness::{About, Refused};
-use crate::engine::{DeviceStarted, Going, Landed, Landing, Recovered, Start, Started};
+use crate::engine::{DeviceStarted, Enabling, Going, Landed, Landing, Recovered, Start, Started};
 use crate::lifecycle::{
     Account, Bearer, Callback, Code, Confirmation, Identity, IntegrationId, ProviderId, Refusal, View,
 };
@@ -127,8 +127,13 @@ pub(super) async fn connect(
     name: Result<Path<String>, PathRejection>,
 ) -> Outcome {
     let integration = named(name)?;
-    if let Some(view) = desk.handle.enable(&integration).await? {
-        return Ok(json_of(&Enabled { status: &view }));
+    match desk.handle.enable(&integration).await? {
+        Enabling::Works(view) => return Ok(json_of(&Enabled { status: &view })),
+        Enabling::Broker => {
+            let DeviceStarted { page, expires_at, .. } = desk.handle.device(&integration).await?;
+            return Ok(json_of(&AtBroker { success: true, auth_url: page, expires_at }));
+        }
+        Enabling::Link => {}
     }
     let wanted = Start {
         integration: Some(integration.to_string()),
@@ -283,6 +288,15 @@ struct Waits {
 #[serde(deny_unknown_fields)]
 struct ImportBody {
     token: String,
+}
+
+/// The broker's own page.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AtBroker {
+    success: bool,
+    auth_url: String,
+    expires_at: Option<Timestamp>,
 }
 
 #[derive(Serialize)]
